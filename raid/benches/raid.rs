@@ -1,0 +1,5 @@
+//! Throughput of parity and digests on one core.
+
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,50 @@
+//! Parity for any CPU, and the reference for the other implementations.
+
+use super::kernel::{Kernel, Term};
+use crate::gf;
+
+pub(super) static KERNEL: Kernel = Kernel {
+    name: "scalar",
+    xor,
+    pq,
+    combine,
+    add_delta,
+};
+
+pub(super) fn xor(units: &[&[u8]], out: &mut [u8]) {
+    out.fill(0);
+    for unit in units {
+        for (o, &d) in out.iter_mut().zip(*unit) {
+            *o ^= d;
+        }
+    }
+}
+
+/// Q by Horner's rule: the highest data unit first, doubled once for each unit that follows.
+pub(super) fn pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
+    p.fill(0);
+    q.fill(0);
+    for unit in data.iter().rev() {
+        for ((p, q), &d) in p.iter_mut().zip(q.iter_mut()).zip(*unit) {
+            *p ^= d;
+            *q = gf::double(*q) ^ d;
+        }
+    }
+}
+
+pub(super) fn combine(terms: &[Term<'_>], out: &mut [u8]) {
+    out.fill(0);
+    for &(coefficient, unit) in terms {
+        let table = &gf::NIBBLES[usize::from(coefficient)];
+        for (o, &d) in out.iter_mut().zip(unit) {
+            *o ^= table.times(d);
+        }
+    }
+}
+
+pub(super) fn add_delta(coefficient: u8, old: &[u8], new: &[u8], out: &mut [u8]) {
+    let table = &gf::NIBBLES[usize::from(coefficient)];
+    for ((o, &old), &new) in out.iter_mut().zip(old).zip(new) {
+        *o ^= table.times(old ^ new);
+    }
+}
