@@ -1,0 +1,11 @@
+//! One directory served as a brick: it knows objects, records and digests, and no RAID level.
+//!
+//! The modules, lowest first; each names only those above it.
+
+pub mod disk;
+
+pub mod brick;
+
+pub mod session;
+
+pub mod listener;
