@@ -5,3 +5,17 @@
 pub mod config;
 
 pub mod events;
+
+pub mod world;
+
+pub mod volume;
+
+pub mod fs;
+
+pub mod fuse;
+
+pub mod mounts;
+
+pub mod daemon;
+
+pub mod cli;

@@ -1,0 +1,46 @@
+//! What the cores ask of the world: time of day, randomness, streams. Simulations bring their own.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use net_raid_proto::ids::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::config::ServerAddr;
+
+/// A connected byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A future of the transport.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Connects to servers.
+pub trait Transport: Send + Sync {
+    /// One attempt; the caller sets the deadline.
+    fn connect<'a>(&'a self, server: &'a ServerAddr) -> Connecting<'a>;
+}
+
+/// Time of day.
+pub trait WallClock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Randomness for ids.
+pub trait Random: Send + Sync {
+    /// 16 random bytes.
+    fn bytes(&self) -> [u8; 16];
+}
+
+/// The world that a volume lives in.
+#[derive(Clone)]
+pub struct World {
+    /// Streams.
+    pub transport: Arc<dyn Transport>,
+    /// Time of day.
+    pub clock: Arc<dyn WallClock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
