@@ -77,10 +77,7 @@ const fn log() -> [u8; 256] {
 }
 
 const fn nibbles() -> [Nibbles; 256] {
-    let mut tables = [Nibbles {
-        low: [0; 16],
-        high: [0; 16],
-    }; 256];
+    let mut tables = [Nibbles { low: [0; 16], high: [0; 16] }; 256];
     let mut constant = 0;
     while constant < 256 {
         let mut nibble = 0;

@@ -7,9 +7,20 @@
 //! Contracts are checked here and nowhere below. All slices of one call have the same length, in
 //! bytes, of any value; no alignment is needed.
 
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod gfni;
 mod kernel;
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
+mod neon;
 mod recovery;
 mod scalar;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vector;
 
 use crate::{BLOCK, gf};
 use kernel::{Kernel, chosen};
@@ -27,7 +38,7 @@ pub const MAX_PARITY: usize = 2;
 pub fn generate_p(data: &[&[u8]], p: &mut [u8]) {
     assert_data(data.len());
     assert_lengths(p.len(), data);
-    (chosen().xor)(data, p);
+    chosen().xor(data, p);
 }
 
 /// Writes P and Q of the data units, index 0 first, to `p` and `q`.
@@ -38,7 +49,7 @@ pub fn generate_pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
     assert_data(data.len());
     assert_lengths(p.len(), data);
     assert_lengths(p.len(), &[q]);
-    (chosen().pq)(data, p, q);
+    chosen().pq(data, p, q);
 }
 
 /// Brings P up to date with one data unit that changes from `old` to `new`.
@@ -47,7 +58,7 @@ pub fn generate_pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
 /// If lengths differ.
 pub fn update_p(old: &[u8], new: &[u8], p: &mut [u8]) {
     assert_lengths(p.len(), &[old, new]);
-    (chosen().add_delta)(1, old, new, p);
+    chosen().add_delta(1, old, new, p);
 }
 
 /// Brings Q up to date with data unit `index` that changes from `old` to `new`.
@@ -57,7 +68,7 @@ pub fn update_p(old: &[u8], new: &[u8], p: &mut [u8]) {
 pub fn update_q(index: usize, old: &[u8], new: &[u8], q: &mut [u8]) {
     assert!(index < MAX_DATA, "data unit {index} of at most {MAX_DATA}");
     assert_lengths(q.len(), &[old, new]);
-    (chosen().add_delta)(gf::coefficient(index), old, new, q);
+    chosen().add_delta(gf::coefficient(index), old, new, q);
 }
 
 /// Brings P and Q up to date with data unit `index` that changes from `old` to `new`.
@@ -82,15 +93,8 @@ pub fn update_pq(index: usize, old: &[u8], new: &[u8], p: &mut [u8], q: &mut [u8
 pub fn recover(units: &mut [&mut [u8]], data: usize, lost: &[usize]) {
     let parity = assert_stripe(units.len(), data);
     let len = units[0].len();
-    assert!(
-        units.iter().all(|unit| unit.len() == len),
-        "units of different lengths"
-    );
-    assert!(
-        lost.len() <= parity,
-        "{} units lost, {parity} parity",
-        lost.len()
-    );
+    assert!(units.iter().all(|unit| unit.len() == len), "units of different lengths");
+    assert!(lost.len() <= parity, "{} units lost, {parity} parity", lost.len());
     for (i, unit) in lost.iter().enumerate() {
         assert!(*unit < units.len(), "lost unit {unit} of {}", units.len());
         assert!(!lost[..i].contains(unit), "unit {unit} lost twice");
@@ -129,38 +133,26 @@ fn check_block(kernel: &Kernel, units: &[&[u8]], data: usize) -> bool {
     let (mut p, mut q) = ([0; BLOCK], [0; BLOCK]);
     let (p, q) = (&mut p[..len], &mut q[..len]);
     match parity {
-        [_] => (kernel.xor)(data, p),
-        _ => (kernel.pq)(data, p, q),
+        [_] => kernel.xor(data, p),
+        _ => kernel.pq(data, p, q),
     }
-    [p, q]
-        .iter()
-        .zip(parity)
-        .all(|(computed, stored)| computed == stored)
+    [p, q].iter().zip(parity).all(|(computed, stored)| computed == stored)
 }
 
 /// The number of parity units, one or two.
 fn assert_stripe(units: usize, data: usize) -> usize {
     assert_data(data);
     let parity = units.saturating_sub(data);
-    assert!(
-        (1..=MAX_PARITY).contains(&parity),
-        "{units} units with {data} data"
-    );
+    assert!((1..=MAX_PARITY).contains(&parity), "{units} units with {data} data");
     parity
 }
 
 fn assert_data(data: usize) {
-    assert!(
-        (1..=MAX_DATA).contains(&data),
-        "{data} data units of 1 to {MAX_DATA}"
-    );
+    assert!((1..=MAX_DATA).contains(&data), "{data} data units of 1 to {MAX_DATA}");
 }
 
 fn assert_lengths(len: usize, units: &[&[u8]]) {
-    assert!(
-        units.iter().all(|unit| unit.len() == len),
-        "units of different lengths"
-    );
+    assert!(units.iter().all(|unit| unit.len() == len), "units of different lengths");
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ pub(super) fn recover(kernel: &Kernel, units: &mut [&mut [u8]], data: usize, los
     let data: Vec<&[u8]> = data.iter().map(|unit| &**unit).collect();
     let lost = |unit| lost.contains(&(data.len() + unit));
     match parity {
-        [p, q] if lost(0) && lost(1) => (kernel.pq)(&data, p, q),
-        [p, ..] if lost(0) => (kernel.xor)(&data, p),
-        [_, q] if lost(1) => (kernel.combine)(&q_terms(&data), q),
+        [p, q] if lost(0) && lost(1) => kernel.pq(&data, p, q),
+        [p, ..] if lost(0) => kernel.xor(&data, p),
+        [_, q] if lost(1) => kernel.combine(&q_terms(&data), q),
         _ => {}
     }
 }
@@ -28,7 +28,7 @@ fn data_from_p(kernel: &Kernel, units: &mut [&mut [u8]], data: usize, x: usize) 
     into(units, x, |units, out| {
         let others = (0..=data).filter(|&i| i != x);
         let others: Vec<&[u8]> = others.map(|i| &*units[i]).collect();
-        (kernel.xor)(&others, out);
+        kernel.xor(&others, out);
     });
 }
 
@@ -37,11 +37,9 @@ fn data_from_q(kernel: &Kernel, units: &mut [&mut [u8]], data: usize, x: usize) 
     let scale = gf::inverse(gf::coefficient(x));
     into(units, x, |units, out| {
         let others = (0..data).filter(|&i| i != x);
-        let mut terms: Vec<Term<'_>> = others
-            .map(|i| (gf::mul(scale, gf::coefficient(i)), &*units[i]))
-            .collect();
+        let mut terms: Vec<Term<'_>> = others.map(|i| (gf::mul(scale, gf::coefficient(i)), &*units[i])).collect();
         terms.push((scale, &*units[data + 1]));
-        (kernel.combine)(&terms, out);
+        kernel.combine(&terms, out);
     });
 }
 
@@ -56,22 +54,18 @@ fn two_data(kernel: &Kernel, units: &mut [&mut [u8]], data: usize, [x, y]: [usiz
         let g = gf::coefficient(other);
         into(units, this, |units, out| {
             let others = (0..data).filter(|&i| i != x && i != y);
-            let mut terms: Vec<Term<'_>> = others
-                .map(|i| (gf::mul(scale, g ^ gf::coefficient(i)), &*units[i]))
-                .collect();
+            let mut terms: Vec<Term<'_>> =
+                others.map(|i| (gf::mul(scale, g ^ gf::coefficient(i)), &*units[i])).collect();
             terms.push((gf::mul(scale, g), &*units[data]));
             terms.push((scale, &*units[data + 1]));
-            (kernel.combine)(&terms, out);
+            kernel.combine(&terms, out);
         });
     }
 }
 
 /// The summands of Q.
 fn q_terms<'a>(data: &[&'a [u8]]) -> Vec<Term<'a>> {
-    data.iter()
-        .enumerate()
-        .map(|(i, unit)| (gf::coefficient(i), *unit))
-        .collect()
+    data.iter().enumerate().map(|(i, unit)| (gf::coefficient(i), *unit)).collect()
 }
 
 /// Calls `f` with unit `index` as its output. The unit is taken out of `units` meanwhile, and an

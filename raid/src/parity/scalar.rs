@@ -1,17 +1,20 @@
 //! Parity for any CPU, and the reference for the other implementations.
 
-use super::kernel::{Kernel, Term};
+use super::kernel::{Kernel, Term, Work};
 use crate::gf;
 
-pub(super) static KERNEL: Kernel = Kernel {
-    name: "scalar",
-    xor,
-    pq,
-    combine,
-    add_delta,
-};
+pub(super) static KERNEL: Kernel = Kernel { name: "scalar", run };
 
-pub(super) fn xor(units: &[&[u8]], out: &mut [u8]) {
+fn run(work: Work<'_>) {
+    match work {
+        Work::Xor { units, out } => xor(units, out),
+        Work::Pq { data, p, q } => pq(data, p, q),
+        Work::Combine { terms, out } => combine(terms, out),
+        Work::AddDelta { coefficient, old, new, out } => add_delta(coefficient, old, new, out),
+    }
+}
+
+fn xor(units: &[&[u8]], out: &mut [u8]) {
     out.fill(0);
     for unit in units {
         for (o, &d) in out.iter_mut().zip(*unit) {
@@ -21,7 +24,7 @@ pub(super) fn xor(units: &[&[u8]], out: &mut [u8]) {
 }
 
 /// Q by Horner's rule: the highest data unit first, doubled once for each unit that follows.
-pub(super) fn pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
+fn pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
     p.fill(0);
     q.fill(0);
     for unit in data.iter().rev() {
@@ -32,7 +35,7 @@ pub(super) fn pq(data: &[&[u8]], p: &mut [u8], q: &mut [u8]) {
     }
 }
 
-pub(super) fn combine(terms: &[Term<'_>], out: &mut [u8]) {
+fn combine(terms: &[Term<'_>], out: &mut [u8]) {
     out.fill(0);
     for &(coefficient, unit) in terms {
         let table = &gf::NIBBLES[usize::from(coefficient)];
@@ -42,7 +45,7 @@ pub(super) fn combine(terms: &[Term<'_>], out: &mut [u8]) {
     }
 }
 
-pub(super) fn add_delta(coefficient: u8, old: &[u8], new: &[u8], out: &mut [u8]) {
+fn add_delta(coefficient: u8, old: &[u8], new: &[u8], out: &mut [u8]) {
     let table = &gf::NIBBLES[usize::from(coefficient)];
     for ((o, &old), &new) in out.iter_mut().zip(old).zip(new) {
         *o ^= table.times(old ^ new);
