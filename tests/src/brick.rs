@@ -1,0 +1,179 @@
+//! One `net_raid_server` process and the directory that it serves.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::binaries;
+use crate::deadline::reached;
+use crate::process::{kill_group, send, wait};
+use crate::user::User;
+
+/// How long a server has to accept connections after its start.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long it has to end after a SIGTERM.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// A brick directory with its address; its server runs or not.
+#[derive(Debug)]
+pub struct Brick {
+    dir: PathBuf,
+    address: SocketAddr,
+    log: PathBuf,
+    user: Option<User>,
+    server: Option<Child>,
+}
+
+impl Brick {
+    /// A brick in the existing directory `dir`, not served yet. Its log is `dir` with `.log`.
+    pub fn new(dir: PathBuf, address: SocketAddr, user: Option<User>) -> Brick {
+        let log = dir.with_extension("log");
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid)).expect("chown as root");
+        }
+        Brick { dir, address, log, user, server: None }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it listens, as a config names it.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What the server has logged so far, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map_or_else(|_| String::new(), |b| String::from_utf8_lossy(&b).into_owned())
+    }
+
+    /// The id of the server.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn pid(&self) -> i32 {
+        self.server.as_ref().expect("the server runs").id() as i32
+    }
+
+    /// Starts the server and waits until it accepts connections.
+    ///
+    /// # Panics
+    /// When it ends instead, or does not accept any in time; with its log.
+    pub fn start(&mut self) {
+        self.launch();
+        self.await_ready();
+    }
+
+    /// Starts the server without waiting.
+    pub fn launch(&mut self) {
+        assert!(self.server.is_none(), "{} is served already", self.dir.display());
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("open a log");
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(duplicate(&log)).stderr(log).process_group(0);
+        self.server = Some(command.spawn().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}")));
+    }
+
+    /// Waits until the launched server accepts connections.
+    ///
+    /// # Panics
+    /// As [`Brick::start`] does.
+    pub fn await_ready(&mut self) {
+        let address = self.address;
+        let server = self.server.as_mut().expect("launched");
+        let mut ended = None;
+        let accepts = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok();
+        let ready = reached(READY_WITHIN, || {
+            ended = server.try_wait().expect("wait for a server");
+            ended.is_some() || accepts()
+        });
+        assert!(ready && ended.is_none(), "server {address} is not ready ({ended:?}):\n{}", self.log());
+    }
+
+    /// `net_raid_server IP PORT DIR` for this brick.
+    fn command(&self) -> Command {
+        let program = match self.user {
+            None => binaries::server(),
+            Some(_) => self.program_for_anyone(),
+        };
+        let mut command = Command::new(program);
+        command.arg(self.address.ip().to_string()).arg(self.address.port().to_string()).arg(&self.dir);
+        command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
+        command.env("RUST_BACKTRACE", "1").current_dir("/");
+        if let Some(user) = self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
+    /// A copy of the program next to the brick: an ordinary user may not look into the target
+    /// directory when that is below root's home.
+    fn program_for_anyone(&self) -> PathBuf {
+        let copy = self.dir.with_file_name("net_raid_server");
+        if !copy.exists() {
+            fs::copy(binaries::server(), &copy).expect("copy the server");
+        }
+        copy
+    }
+
+    /// Kills the server with -9.
+    pub fn kill9(&mut self) {
+        kill_group(&mut self.server.take().expect("the server runs"));
+    }
+
+    /// Ends the server with SIGTERM, and waits for it.
+    ///
+    /// # Panics
+    /// When it does not end in time, or with anything but 0.
+    pub fn terminate(&mut self) {
+        send(self.pid(), Signal::SIGTERM);
+        let mut server = self.server.take().expect("the server runs");
+        let status = wait(&mut server, END_WITHIN);
+        kill_group(&mut server);
+        let clean = status.is_some_and(|s| s.success());
+        assert!(clean, "server {} ended with {status:?}:\n{}", self.address, self.log());
+    }
+
+    /// Freezes the server with SIGSTOP: its connections stay open, and nothing answers.
+    pub fn freeze(&self) {
+        send(self.pid(), Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        send(self.pid(), Signal::SIGCONT);
+    }
+
+    /// True when a server was started and not ended from here.
+    pub fn is_served(&self) -> bool {
+        self.server.is_some()
+    }
+}
+
+impl Drop for Brick {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            kill_group(&mut server);
+        }
+    }
+}
+
+/// An address on loopback that no other test uses: the network from the id of this process, the
+/// port from a counter, below the range that the kernel gives to outgoing connections.
+pub fn free_address() -> SocketAddr {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let pid = std::process::id();
+    let ip = [127, 1 + (pid >> 8 & 0x7f) as u8, pid as u8, 1];
+    SocketAddr::new(IpAddr::from(ip), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn duplicate(file: &File) -> File {
+    file.try_clone().expect("dup")
+}

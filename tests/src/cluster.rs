@@ -1,0 +1,91 @@
+//! Several bricks in one [`Workdir`].
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use crate::brick::{Brick, free_address};
+use crate::user::User;
+use crate::workdir::Workdir;
+
+/// Bricks, all served at the start. Derefs to the slice of them: `cluster[2].kill9()`.
+#[derive(Debug)]
+pub struct Cluster {
+    // Before the directory: servers end before it is removed.
+    bricks: Vec<Brick>,
+    work: Workdir,
+}
+
+impl Cluster {
+    /// Starts `count` servers on empty directories `brick0`, `brick1`, ...
+    pub fn start(count: usize) -> Cluster {
+        Self::start_as(count, None)
+    }
+
+    /// The same with servers that run as `user`.
+    pub fn start_as(count: usize, user: Option<User>) -> Cluster {
+        let mut cluster = Cluster { bricks: Vec::new(), work: Workdir::new() };
+        for _ in 0..count {
+            cluster.add(user).launch();
+        }
+        cluster.bricks.iter_mut().for_each(Brick::await_ready);
+        cluster
+    }
+
+    /// Adds an empty brick without starting its server.
+    pub fn add(&mut self, user: Option<User>) -> &mut Brick {
+        let dir = self.work.make_dir(&format!("brick{}", self.bricks.len()));
+        self.bricks.push(Brick::new(dir, free_address(), user));
+        self.bricks.last_mut().expect("just pushed")
+    }
+
+    /// The directory of the test.
+    pub fn work(&self) -> &Workdir {
+        &self.work
+    }
+
+    /// The path of the directory of the test.
+    pub fn path(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// The addresses of the bricks `range`, as a config names them.
+    pub fn addresses(&self, range: std::ops::Range<usize>) -> Vec<String> {
+        self.bricks[range].iter().map(Brick::address).collect()
+    }
+
+    /// Kills the servers of these bricks with -9.
+    pub fn kill9(&mut self, which: &[usize]) {
+        which.iter().for_each(|&i| self.bricks[i].kill9());
+    }
+
+    /// Starts the servers of these bricks again, on the same directories and addresses.
+    pub fn restart(&mut self, which: &[usize]) {
+        which.iter().for_each(|&i| self.bricks[i].start());
+    }
+
+    /// The last lines of every server's log, for the report of a failed test.
+    pub fn logs(&self) -> String {
+        let tail = |brick: &Brick| format!("--- server {}\n{}\n", brick.address(), last_lines(&brick.log(), 12));
+        self.bricks.iter().map(tail).collect()
+    }
+}
+
+impl Deref for Cluster {
+    type Target = [Brick];
+
+    fn deref(&self) -> &[Brick] {
+        &self.bricks
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut [Brick] {
+        &mut self.bricks
+    }
+}
+
+/// The last `count` lines of `text`.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

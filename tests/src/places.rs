@@ -1,0 +1,18 @@
+//! Directories that the tests work in, and what the environment says about them.
+
+use std::path::{Path, PathBuf};
+
+/// Where the directories of all tests are.
+pub fn base() -> PathBuf {
+    std::env::var_os("NET_RAID_TEST_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
+/// The top of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in a workspace")
+}
+
+/// True when every test is to run at the full size of the issue.
+pub fn long_run() -> bool {
+    std::env::var_os("NET_RAID_LONG").is_some()
+}
