@@ -23,7 +23,7 @@ fn scalar(blocks: &[&[u8]], out: &mut [Digest]) {
     }
 }
 
-/// Those that this CPU can run, the fastest first; the last, which any CPU can run, is scalar.
+/// Those that this CPU can run, the widest first; the last, which any CPU can run, is scalar.
 pub(super) fn available() -> impl Iterator<Item = &'static Kernel> {
     #[cfg(target_arch = "x86_64")]
     let fast = [super::avx512::kernel(), super::avx2::kernel(), super::sse2::kernel()];
@@ -34,8 +34,16 @@ pub(super) fn available() -> impl Iterator<Item = &'static Kernel> {
     fast.into_iter().flatten().chain([&SCALAR])
 }
 
-/// The fastest one, found once.
-pub(super) fn chosen() -> &'static Kernel {
-    static CHOSEN: OnceLock<&'static Kernel> = OnceLock::new();
-    CHOSEN.get_or_init(|| available().next().unwrap_or(&SCALAR))
+/// Those to use together, found once: the widest first, and scalar, for a single block, last.
+///
+/// Four lanes take longer than eight where a CPU has both, so they serve only in their absence.
+pub(super) fn chosen() -> &'static [&'static Kernel] {
+    static CHOSEN: OnceLock<Vec<&'static Kernel>> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let mut kernels: Vec<_> = available().collect();
+        if kernels[0].lanes > 4 {
+            kernels.retain(|kernel| kernel.lanes != 4);
+        }
+        kernels
+    })
 }

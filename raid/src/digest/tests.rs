@@ -1,5 +1,5 @@
 use super::*;
-use kernel::{Kernel, available};
+use kernel::{Kernel, SCALAR, available, chosen};
 use proptest::prelude::*;
 
 /// RFC 1321, appendix A.5.
@@ -28,17 +28,23 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect()
 }
 
-/// Compares a kernel with the scalar implementation, with a guard on both sides of the output.
-fn check(kernel: &Kernel, blocks: &[&[u8]]) {
+/// Each kernel with nothing narrower but scalar, and all those that are used together.
+fn sets() -> Vec<Vec<&'static Kernel>> {
+    let alone = available().map(|kernel| vec![kernel, &SCALAR]);
+    alone.chain([chosen().to_vec()]).collect()
+}
+
+/// Compares kernels with the scalar implementation, with a guard on both sides of the output.
+fn check(kernels: &[&Kernel], blocks: &[&[u8]]) {
     const GUARD: Digest = [0xa5; 16];
     let mut out = vec![GUARD; blocks.len() + 2];
     let end = out.len() - 1;
-    batch::digests(kernel, blocks, &mut out[1..end]);
+    batch::digests(kernels, blocks, &mut out[1..end]);
     let mut expected = vec![GUARD];
     expected.extend(blocks.iter().map(|block| md5(block)));
     expected.push(GUARD);
     let lens: Vec<usize> = blocks.iter().map(|block| block.len()).collect();
-    assert_eq!(out, expected, "{} with lengths {lens:?}", kernel.name);
+    assert_eq!(out, expected, "{} with lengths {lens:?}", kernels[0].name);
 }
 
 #[test]
@@ -65,17 +71,17 @@ fn rfc_1321_vectors_as_one_batch() {
 #[test]
 fn every_kernel_is_scalar_for_every_length_and_count() {
     let data = bytes(5000);
-    for kernel in available() {
+    for kernels in sets() {
         for len in (0..200).chain([4095, 4096, 4097]) {
             for count in 0..MAX_BLOCKS {
                 let blocks: Vec<&[u8]> = (0..count).map(|i| &data[i..i + len]).collect();
-                check(kernel, &blocks);
+                check(&kernels, &blocks);
             }
         }
     }
 }
 
-/// Batches below the worthwhile size go to the scalar implementation; this does not.
+/// A single block goes to the scalar implementation otherwise.
 #[test]
 fn every_kernel_is_scalar_for_a_single_block() {
     let data = bytes(4096);
@@ -106,6 +112,18 @@ fn what_the_cpu_has_is_tested() {
 }
 
 #[test]
+fn leftovers_go_to_the_narrowest_kernel_that_takes_them() {
+    let kernels = chosen();
+    assert!(kernels.is_sorted_by(|a, b| a.lanes > b.lanes));
+    for count in 1..=kernels[0].lanes {
+        let lanes = batch::narrowest(kernels, count).lanes;
+        assert!(lanes >= count);
+        assert!(kernels.iter().all(|k| k.lanes < count || k.lanes >= lanes), "{count} blocks");
+    }
+    assert_eq!(batch::narrowest(kernels, 1).name, "scalar");
+}
+
+#[test]
 #[should_panic(expected = "one digest for each block")]
 fn outputs_must_match_blocks() {
     md5_many(&[b"a", b"b"], &mut [[0; 16]]);
@@ -125,8 +143,8 @@ proptest! {
         let start = |i: usize| (seed.rotate_left(i as u32) % 7000) as usize;
         let blocks: Vec<&[u8]> =
             lens.iter().enumerate().map(|(i, &len)| &data[start(i)..start(i) + len]).collect();
-        for kernel in available() {
-            check(kernel, &blocks);
+        for kernels in sets() {
+            check(&kernels, &blocks);
         }
     }
 }
