@@ -214,7 +214,8 @@ fn sparse_files(rig: &Rig) {
 fn truncate_down_and_up(rig: &Rig) {
     let stripe = rig.array.stripe_bytes();
     let path = rig.path("file");
-    let cuts = [3 * stripe + 5000, 3 * stripe, 2 * stripe + 65_536 + 17, stripe + 4096, stripe - 1, 4097, 1];
+    let mut cuts = [3 * stripe + 5000, 3 * stripe, 2 * stripe + 65_536 + 17, stripe + 4096, stripe - 1, 4097, 1];
+    cuts.sort_by(|a, b| b.cmp(a));
     write_file(&path, Pattern::of(1), 4 * stripe).unwrap();
     let file = File::options().read(true).write(true).open(&path).unwrap();
     for cut in cuts {
