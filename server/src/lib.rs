@@ -9,3 +9,5 @@ pub mod brick;
 pub mod session;
 
 pub mod listener;
+
+pub mod startup;

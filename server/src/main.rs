@@ -1,1 +1,196 @@
-fn main() {}
+//! `net_raid_server IP PORT DIR`: serves one directory as a brick, in the foreground.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use net_raid_server::session::{Context, SlowWork};
+use net_raid_server::{listener, startup};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Threads for requests that take long. More would only queue up at the disk.
+const BLOCKING_THREADS: usize = 64;
+/// A blocking thread is kept this long: fsyncs come in bursts, and a new thread costs 50 us.
+const BLOCKING_KEPT: Duration = Duration::from_secs(60);
+
+const EXAMPLE: &str = "\
+Example:
+  mkdir /srv/brick && net_raid_server 0.0.0.0 10001 /srv/brick
+
+An empty directory becomes a member or a spare when a client's volume asks for it. A directory that
+holds other files is never taken. Logs go to stderr; RUST_LOG sets what is logged (default: info).";
+
+/// Serves one directory as a brick of net_raid volumes.
+#[derive(Debug, Parser)]
+#[command(name = "net_raid_server", version, after_help = EXAMPLE)]
+struct Arguments {
+    /// Address to listen on, such as 0.0.0.0 (all), 127.0.0.1 or ::1
+    #[arg(value_parser = startup::parse_ip)]
+    ip: IpAddr,
+    /// TCP port to listen on; 0 takes any free one and logs it
+    port: u16,
+    /// Directory that holds the data
+    dir: PathBuf,
+    /// Form of the log
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    // Rust ignores SIGPIPE at start: a closed stderr or socket is an error, not the end.
+    let arguments = match arguments(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    if let Err(why) = start_log(arguments.log_format) {
+        eprintln!("net_raid_server: {why}");
+        return ExitCode::from(2);
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("net_raid_server: {why}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The arguments, or what to exit with after help or one line about what is wrong.
+fn arguments(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, ExitCode> {
+    Arguments::try_parse_from(words).map_err(|why| {
+        if !why.use_stderr() {
+            // Help and version were asked for.
+            let _ = why.print();
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("net_raid_server: {}; see net_raid_server --help", one_line(&why.to_string()));
+        ExitCode::from(2)
+    })
+}
+
+/// The first paragraph of clap's several, in one line.
+fn one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("tip:")).collect();
+    told.join(" ")
+}
+
+fn start_log(format: LogFormat) -> Result<(), String> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) => EnvFilter::try_new(&text)
+            .map_err(|why| format!("RUST_LOG={text:?} is no log filter ({why}); use one such as info or debug"))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    // A panic is one line of the log, like everything else.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    // Clients say which permission bits an object gets.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    startup::raise_open_files();
+    let address = SocketAddr::new(arguments.ip, arguments.port);
+    let _claim = startup::claim(&arguments.dir).map_err(|why| why.to_string())?;
+    let runtime = runtime().map_err(|why| format!("cannot start threads: {why}; raise the limit of processes"))?;
+    let listener = {
+        let _guard = runtime.enter();
+        listener::listen(address).map_err(|why| startup::listen_failed(address, &why))?
+    };
+    let brick = open_brick(&arguments.dir)?;
+    let started = Instant::now();
+    let context = Arc::new(Context::new(brick, SlowWork::Threads, move || started.elapsed().as_millis() as u64));
+    let served = runtime.block_on(serve(listener, context.clone(), &arguments.dir));
+    // What is stuck in the kernel is left behind; what was acknowledged does not depend on it.
+    runtime.shutdown_background();
+    let closed = context.service.close();
+    served?;
+    closed.map_err(|why| format!("cannot close {}: {why}; check the disk", arguments.dir.display()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Bricks share small machines with other work, and one client keeps few threads busy.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_KEPT)
+        .thread_name("net_raid")
+        .enable_all()
+        .build()
+}
+
+/// Stands in until there is a brick.
+struct NoBrick;
+
+impl net_raid_server::session::Service for NoBrick {
+    fn handle(
+        &self,
+        _header: &net_raid_proto::frame::Header,
+        _request: &net_raid_proto::message::Request,
+        _payload: &[u8],
+        _now_ms: u64,
+        _out: &mut Vec<u8>,
+    ) -> net_raid_proto::message::Answer {
+        Err(net_raid_proto::message::Fault::Refused("no brick yet".into()))
+    }
+
+    fn is_slow(&self, _request: &net_raid_proto::message::Request) -> bool {
+        false
+    }
+}
+
+impl NoBrick {
+    fn close(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open_brick(_directory: &Path) -> Result<NoBrick, String> {
+    Ok(NoBrick)
+}
+
+/// Serves until a signal says to end.
+async fn serve(
+    listener: tokio::net::TcpListener,
+    context: Arc<Context<NoBrick>>,
+    directory: &Path,
+) -> Result<(), String> {
+    let handler = |kind| signal(kind).map_err(|why| format!("cannot handle signals: {why}"));
+    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
+    tracing::info!(%address, directory = %directory.display(), "ready");
+    let stopped = async {
+        let signal = first(&mut terminate, &mut interrupt).await;
+        tracing::info!(signal, "stopping");
+    };
+    let served = listener::serve(listener, context, stopped).await;
+    served.map_err(|why| format!("cannot end cleanly: {why}; clients will repeat them"))
+}
+
+async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
