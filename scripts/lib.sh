@@ -23,7 +23,6 @@ as_root() {
     fi
 }
 
-
 # The directory that cargo builds into, absolute.
 target_dir() {
     local dir=${CARGO_TARGET_DIR:-target}

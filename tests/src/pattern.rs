@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 const CELL: u64 = 16;
+/// The bits of a cell's name that count cells from the start of the file; 1 TiB of them.
+const INDEX: u64 = (1 << 36) - 1;
 /// Bytes that [`write_file`] and [`verify_file`] move at once.
 const CHUNK: usize = 1024 * 1024;
 
@@ -60,6 +62,14 @@ impl Pattern {
         buffer
     }
 
+    /// The offset in the file that `bytes` begin with, if they are of this pattern: what tells a unit of
+    /// data from one of parity.
+    pub fn locate(self, bytes: &[u8]) -> Option<u64> {
+        let name = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+        let index = name & INDEX;
+        (bytes.get(..CELL as usize)? == self.cell(index)).then_some(index * CELL)
+    }
+
     /// Compares bytes read at `offset` with this pattern; the error describes the first difference.
     pub fn check(self, offset: u64, found: &[u8]) -> Result<(), String> {
         let wanted = self.bytes(offset, found.len());
@@ -84,7 +94,7 @@ fn describe(position: u64, at: usize, found: &[u8]) -> String {
         "zeros".into()
     } else if scramble(name) == check {
         let (object, version) = (name >> 48, name >> 36 & 0xfff);
-        let offset = (name & 0xf_ffff_ffff) * CELL;
+        let offset = (name & INDEX) * CELL;
         format!("object {object} version {version} of byte {offset}")
     } else {
         format!("no pattern: {cell:02x?}")
@@ -163,6 +173,7 @@ mod tests {
         let stale = Pattern::of(3).bytes(4096, 64);
         let told = pattern.check(4096, &stale).unwrap_err();
         assert!(told.contains("object 3 version 0 of byte 4096"), "{told}");
+        assert_eq!((Pattern::of(3).locate(&stale), pattern.locate(&stale)), (Some(4096), None));
         let misplaced = pattern.bytes(65536, 64);
         let told = pattern.check(0, &misplaced).unwrap_err();
         assert!(told.contains("object 3 version 1 of byte 65536"), "{told}");
