@@ -9,12 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::ServerAddr;
 
-/// A connected byte stream.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+/// The two directions of a connected stream: separate, so that they never wait for each other.
+pub struct Stream {
+    /// What the server says.
+    pub reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it hears.
+    pub writer: Box<dyn AsyncWrite + Send + Unpin>,
+}
 
 /// A future of the transport.
-pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>;
 
 /// Connects to servers.
 pub trait Transport: Send + Sync {

@@ -1,0 +1,310 @@
+//! One server: a connection that reconnects, pipelines requests and notices silence. No RAID in here.
+//!
+//! ```text
+//!            connect, Hello, (Own)
+//!  Lost  ---------------------------> Up
+//!   ^  ^                              |  broken stream, or silence for `stall`
+//!   |  | `grace` over: pending fail   v
+//!   |  +--------------------------- Broken   (requests wait; those sent before are sent again)
+//!   +-- taken over, another brick, closed: for good
+//! ```
+
+mod link;
+mod tcp;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use net_raid_proto::frame::{FrameKind, Header, seal};
+use net_raid_proto::ids::{Epoch, Generation, RequestId, Transaction, VolumeId};
+use net_raid_proto::limits::BODY_MAX;
+use net_raid_proto::message::{BrickState, Fault, Holder, Reply, Request, VERSION_MAX};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::config::ServerAddr;
+use crate::world::World;
+
+pub use tcp::real_world;
+
+/// Limits of one connection, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnOptions {
+    /// Silence after which a server counts as frozen.
+    pub stall: Duration,
+    /// How long a broken connection may take to come back before requests fail.
+    pub grace: Duration,
+}
+
+/// A broken connection is given this long: an operation waits no longer for a killed server.
+pub const GRACE: Duration = Duration::from_millis(150);
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Response {
+    /// The answer.
+    pub reply: Reply,
+    /// The buffers given to the call, filled with the payload.
+    pub dest: Vec<BytesMut>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The server is out of reach: why.
+    #[error("{0}")]
+    Lost(Arc<str>),
+    /// It answered no.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Whether a server can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinkState {
+    /// Never connected so far, or given up for now.
+    Lost(Arc<str>),
+    /// The stream broke a moment ago: requests wait.
+    Broken,
+    /// Connected; what the brick said when it was asked who it is.
+    Up(Arc<BrickState>),
+    /// Closed by us.
+    Closed,
+}
+
+/// The ownership under which requests are sent.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Our epoch.
+    pub epoch: Epoch,
+    /// Generation that changes are stamped with.
+    pub generation: Generation,
+    /// Who we are.
+    pub holder: Holder,
+}
+
+/// A request that waits for its answer.
+struct Pending {
+    frame: Vec<u8>,
+    payload: Vec<Bytes>,
+    dest: Vec<BytesMut>,
+    /// It was written to a stream at least once.
+    sent: bool,
+    /// The stream on which it went out again after a break.
+    resume_mark: Option<usize>,
+    done: oneshot::Sender<Result<Response, CallError>>,
+}
+
+struct Shared {
+    state: LinkState,
+    pending: HashMap<u64, Pending>,
+    session: Option<Session>,
+    writer: Option<Arc<link::Writer>>,
+    last_heard: Instant,
+}
+
+/// A connection to one server.
+pub struct Conn {
+    server: ServerAddr,
+    options: ConnOptions,
+    world: World,
+    next_request: AtomicU64,
+    decided: AtomicU64,
+    shared: Mutex<Shared>,
+    state: watch::Sender<LinkState>,
+    /// Wakes the task that connects: a stream broke, or there is no need to wait any longer.
+    wake: Notify,
+}
+
+impl Conn {
+    /// Begins to connect, and stays connected until closed.
+    pub fn start(server: ServerAddr, world: World, options: ConnOptions) -> Arc<Conn> {
+        let state = LinkState::Lost("not connected yet".into());
+        let shared = Shared {
+            state: state.clone(),
+            pending: HashMap::new(),
+            session: None,
+            writer: None,
+            last_heard: Instant::now(),
+        };
+        let conn = Arc::new(Conn {
+            server,
+            options,
+            world,
+            next_request: AtomicU64::new(1),
+            decided: AtomicU64::new(0),
+            shared: Mutex::new(shared),
+            state: watch::channel(state).0,
+            wake: Notify::new(),
+        });
+        tokio::spawn(link::run(Arc::clone(&conn)));
+        conn
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> &ServerAddr {
+        &self.server
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    /// The state now.
+    pub fn state(&self) -> LinkState {
+        self.shared().state.clone()
+    }
+
+    /// Whether requests can be answered now.
+    pub fn is_up(&self) -> bool {
+        matches!(self.shared().state, LinkState::Up(_))
+    }
+
+    /// Sends under this ownership from now on, after reconnects too.
+    pub fn set_session(&self, session: Session) {
+        self.shared().session = Some(session);
+    }
+
+    /// Tells bricks, with the next frame, up to which transaction all are decided.
+    pub fn set_decided(&self, decided: Transaction) {
+        self.decided.fetch_max(decided.0, Ordering::Relaxed);
+    }
+
+    /// Ends the connection; what is pending fails.
+    pub fn close(&self) {
+        self.fail_all(LinkState::Closed, "closed");
+        self.wake.notify_one();
+    }
+
+    /// Sends a request and waits for the answer; `dest` buffers are filled with the answer's payload,
+    /// each to its capacity.
+    ///
+    /// Cancel safe: a dropped call may or may not have been done.
+    ///
+    /// # Errors
+    /// [`CallError::Lost`] when the server is out of reach; [`CallError::Fault`] when it says no.
+    pub async fn call(
+        &self,
+        request: &Request,
+        payload: Vec<Bytes>,
+        dest: Vec<BytesMut>,
+        resend: bool,
+    ) -> Result<Response, CallError> {
+        let id = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (frame, writer, done) = self.enqueue(id, request, payload, dest, resend)?;
+        let pending = PendingGuard { conn: self, id };
+        if let Some(writer) = writer {
+            let (frame, payload) = frame;
+            if writer.send(&frame, &payload).await.is_err() {
+                self.broken(&writer);
+            }
+        }
+        let answer = done.await;
+        std::mem::forget(pending);
+        answer.unwrap_or_else(|_| Err(CallError::Lost("connection task ended".into())))
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn enqueue(
+        &self,
+        id: u64,
+        request: &Request,
+        payload: Vec<Bytes>,
+        dest: Vec<BytesMut>,
+        resend: bool,
+    ) -> Result<
+        ((Vec<u8>, Vec<Bytes>), Option<Arc<link::Writer>>, oneshot::Receiver<Result<Response, CallError>>),
+        CallError,
+    > {
+        let epoch = self.shared().session.as_ref().map_or(Epoch(0), |session| session.epoch);
+        let frame = seal(self.header(id, epoch, resend), request, BODY_MAX, &payload)
+            .map_err(|error| CallError::Fault(Fault::Refused(error.to_string())))?;
+        let (done, answer) = oneshot::channel();
+        let mut shared = self.shared();
+        let writer = match &shared.state {
+            LinkState::Up(_) => shared.writer.clone(),
+            LinkState::Broken => None,
+            LinkState::Lost(why) => return Err(CallError::Lost(Arc::clone(why))),
+            LinkState::Closed => return Err(CallError::Lost("closed".into())),
+        };
+        if shared.pending.is_empty() {
+            // Silence counts from the moment when an answer is due.
+            shared.last_heard = Instant::now();
+        }
+        let sent = writer.is_some();
+        let copy = (frame.clone(), payload.clone());
+        shared.pending.insert(id, Pending { frame, payload, dest, sent, resume_mark: None, done });
+        Ok((copy, writer, answer))
+    }
+
+    fn header(&self, id: u64, epoch: Epoch, resend: bool) -> Header {
+        Header {
+            version: VERSION_MAX,
+            kind: FrameKind::Request,
+            resend,
+            request: RequestId(id),
+            epoch,
+            decided: Transaction(self.decided.load(Ordering::Relaxed)),
+            stable: Transaction(0),
+            body_len: 0,
+            payload_len: 0,
+            content_crc: 0,
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream of `writer` broke; nothing happens when another one has replaced it.
+    fn broken(&self, writer: &Arc<link::Writer>) {
+        let mut shared = self.shared();
+        if shared.writer.as_ref().is_some_and(|current| Arc::ptr_eq(current, writer)) {
+            shared.writer = None;
+            if matches!(shared.state, LinkState::Up(_)) {
+                self.enter(&mut shared, LinkState::Broken);
+            }
+            self.wake.notify_one();
+        }
+    }
+
+    fn enter(&self, shared: &mut Shared, state: LinkState) {
+        shared.state = state.clone();
+        self.state.send_replace(state);
+    }
+
+    /// Fails everything that waits.
+    fn fail_all(&self, state: LinkState, why: &str) {
+        let pending: Vec<Pending> = {
+            let mut shared = self.shared();
+            shared.writer = None;
+            if shared.state != LinkState::Closed {
+                self.enter(&mut shared, state);
+            }
+            shared.pending.drain().map(|(_, pending)| pending).collect()
+        };
+        let why: Arc<str> = why.into();
+        for pending in pending {
+            // A caller that is gone does not care.
+            let _ = pending.done.send(Err(CallError::Lost(Arc::clone(&why))));
+        }
+    }
+}
+
+/// Forgets a request whose caller went away.
+struct PendingGuard<'a> {
+    conn: &'a Conn,
+    id: u64,
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        self.conn.shared().pending.remove(&self.id);
+    }
+}
