@@ -1,0 +1,263 @@
+//! What can happen to a volume, and the words for it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::config::ServerAddr;
+
+/// The target of all tracing events, by which they can be filtered.
+const TARGET: &str = "net_raid::events";
+
+/// Something that happened to a volume. Most variants are about one server, which the caller of the log names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A server answered when the volume was assembled.
+    Connected,
+    /// A server does not answer any more.
+    ServerLost {
+        /// How that was noticed.
+        reason: String,
+    },
+    /// A lost server answers again; it is not read before it is caught up.
+    ServerBack,
+    /// A member was dropped: from now on it misses writes.
+    MemberDropped {
+        /// Its slot.
+        slot: u8,
+        /// Why.
+        reason: String,
+    },
+    /// A returned member has caught up and is current again.
+    CaughtUp {
+        /// Its slot.
+        slot: u8,
+    },
+    /// A returned member could not be caught up, and stays out.
+    CatchUpFailed {
+        /// Its slot.
+        slot: u8,
+        /// Why.
+        reason: String,
+    },
+    /// A spare answered and stands by.
+    SpareConnected,
+    /// A spare does not answer.
+    SpareUnreachable {
+        /// How that was noticed.
+        reason: String,
+    },
+    /// Copying to a spare has begun; the server is the spare.
+    RebuildStarted {
+        /// The slot that the spare is to fill.
+        slot: u8,
+    },
+    /// The spare is a member.
+    RebuildDone {
+        /// The slot that it fills.
+        slot: u8,
+    },
+    /// Copying to a spare ended early.
+    RebuildFailed {
+        /// The slot that it was to fill.
+        slot: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Something is not as it was written; the server is where it was found.
+    Inconsistency {
+        /// The path or the id of the object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Something was put right from the other servers.
+    Repaired {
+        /// The path or the id of the object.
+        object: String,
+        /// What of it was written anew.
+        what: String,
+        /// The servers that the right bytes came from.
+        from: Vec<ServerAddr>,
+        /// The server that has been repaired.
+        to: ServerAddr,
+    },
+    /// A new volume was made of empty servers.
+    VolumeFormed,
+    /// The volume is mounted and serves.
+    VolumeMounted {
+        /// Where.
+        mountpoint: PathBuf,
+    },
+    /// The volume's mount is gone and everything is written.
+    VolumeUnmounted,
+    /// More servers are gone than the level bears: operations fail until they are back.
+    VolumeOffline {
+        /// Which, and why that is too many.
+        reason: String,
+    },
+    /// Enough servers are back: operations work again.
+    VolumeOnline,
+    /// The volume was not mounted.
+    AssemblyRefused {
+        /// Which servers are missing, and why that matters.
+        why: String,
+    },
+}
+
+/// What is right after the event: decides the tracing level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// All is well.
+    Info,
+    /// Nothing is lost, but something should be looked after.
+    Warning,
+    /// Something does not work.
+    Error,
+}
+
+/// An event's data, as tracing records it.
+#[derive(Default)]
+struct Fields<'a> {
+    slot: Option<u8>,
+    reason: Option<&'a str>,
+    object: Option<&'a str>,
+    from: Option<String>,
+    to: Option<&'a ServerAddr>,
+    mountpoint: Option<&'a Path>,
+}
+
+impl Event {
+    /// What happened, without the data: the same words for every event of a kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connected => "connected at start",
+            Self::ServerLost { .. } => "server lost",
+            Self::ServerBack => "server back, stays out until caught up",
+            Self::MemberDropped { .. } => "member dropped",
+            Self::CaughtUp { .. } => "member caught up",
+            Self::CatchUpFailed { .. } => "catch-up failed",
+            Self::SpareConnected => "spare connected",
+            Self::SpareUnreachable { .. } => "spare not reachable",
+            Self::RebuildStarted { .. } => "copy to spare started",
+            Self::RebuildDone { .. } => "copy to spare done",
+            Self::RebuildFailed { .. } => "copy to spare failed",
+            Self::Inconsistency { .. } => "inconsistency found",
+            Self::Repaired { .. } => "repaired",
+            Self::VolumeFormed => "new volume formed",
+            Self::VolumeMounted { .. } => "volume mounted",
+            Self::VolumeUnmounted => "volume unmounted",
+            Self::VolumeOffline { .. } => "volume offline",
+            Self::VolumeOnline => "volume online",
+            Self::AssemblyRefused { .. } => "assembly refused",
+        }
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        match self {
+            Self::Connected
+            | Self::ServerBack
+            | Self::CaughtUp { .. }
+            | Self::SpareConnected
+            | Self::RebuildStarted { .. }
+            | Self::RebuildDone { .. }
+            | Self::VolumeFormed
+            | Self::VolumeMounted { .. }
+            | Self::VolumeUnmounted
+            | Self::VolumeOnline => Severity::Info,
+            Self::ServerLost { .. }
+            | Self::MemberDropped { .. }
+            | Self::SpareUnreachable { .. }
+            | Self::Inconsistency { .. }
+            | Self::Repaired { .. } => Severity::Warning,
+            Self::CatchUpFailed { .. }
+            | Self::RebuildFailed { .. }
+            | Self::VolumeOffline { .. }
+            | Self::AssemblyRefused { .. } => Severity::Error,
+        }
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        let none = Fields::default();
+        match self {
+            Self::ServerLost { reason } | Self::SpareUnreachable { reason } | Self::VolumeOffline { reason } => {
+                Fields { reason: Some(reason), ..none }
+            }
+            Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
+            Self::CaughtUp { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
+                Fields { slot: Some(*slot), ..none }
+            }
+            Self::MemberDropped { slot, reason }
+            | Self::CatchUpFailed { slot, reason }
+            | Self::RebuildFailed { slot, reason } => Fields { slot: Some(*slot), reason: Some(reason), ..none },
+            Self::Inconsistency { object, what } => Fields { object: Some(object), reason: Some(what), ..none },
+            Self::Repaired { object, what, from, to } => {
+                Fields { object: Some(object), reason: Some(what), from: Some(list(from)), to: Some(to), ..none }
+            }
+            Self::VolumeMounted { mountpoint } => Fields { mountpoint: Some(mountpoint), ..none },
+            Self::Connected
+            | Self::ServerBack
+            | Self::SpareConnected
+            | Self::VolumeFormed
+            | Self::VolumeUnmounted
+            | Self::VolumeOnline => none,
+        }
+    }
+
+    /// Hands the event to tracing, its data as fields; a field that an event has not is left out.
+    pub(super) fn trace(&self, volume: &str, server: Option<&ServerAddr>) {
+        let Fields { slot, reason, object, from, to, mountpoint } = self.fields();
+        macro_rules! emit {
+            ($level:ident) => {
+                tracing::event!(
+                    target: TARGET,
+                    tracing::Level::$level,
+                    volume,
+                    server = server.map(display),
+                    slot,
+                    object,
+                    reason,
+                    from,
+                    to = to.map(display),
+                    mountpoint = mountpoint.map(debug),
+                    "{}",
+                    self.kind()
+                )
+            };
+        }
+        match self.severity() {
+            Severity::Info => emit!(INFO),
+            Severity::Warning => emit!(WARN),
+            Severity::Error => emit!(ERROR),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        let Fields { slot, reason, object, from, to, mountpoint } = self.fields();
+        if let Some(slot) = slot {
+            write!(f, ", slot {slot}")?;
+        }
+        if let Some(object) = object {
+            write!(f, ": {object}")?;
+        }
+        if let Some(reason) = reason {
+            write!(f, ": {reason}")?;
+        }
+        if let Some(from) = from {
+            write!(f, ", from {from}")?;
+        }
+        if let Some(to) = to {
+            write!(f, " to {to}")?;
+        }
+        if let Some(mountpoint) = mountpoint {
+            write!(f, " on {}", mountpoint.display())?;
+        }
+        Ok(())
+    }
+}
+
+fn list(servers: &[ServerAddr]) -> String {
+    servers.iter().map(ServerAddr::to_string).collect::<Vec<_>>().join(", ")
+}
