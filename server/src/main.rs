@@ -83,7 +83,8 @@ fn arguments(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Exi
 /// The first paragraph of clap's several, in one line.
 fn one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
-    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let told: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("tip:")).collect();
     told.join(" ")
 }
