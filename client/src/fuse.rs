@@ -1,1 +1,104 @@
-//! Follows.
+//! The file system towards the kernel: FUSE requests in, answers out, no policy.
+//!
+//! The only module that knows fuser. Each operation is handed to [`Runner`], which polls it on the thread that read the
+//! request. What is left here beside translation is what only the kernel's side can know: see `capabilities` for what is asked
+//! of the kernel and why, and `writers` for its dirty pages.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fuser::{Config, Notifier, Session, SessionACL};
+use net_raid_proto::ids::ObjectId;
+use tokio::runtime::Handle;
+
+use crate::fs::Fs;
+
+mod answer;
+mod capabilities;
+mod convert;
+mod operations;
+mod page;
+mod run;
+mod writers;
+
+#[cfg(test)]
+mod tests;
+
+use run::{Patience, Runner};
+use writers::Writers;
+
+/// Threads that read requests at least: with one, a copy of 1 MiB keeps all other requests waiting.
+const THREADS_MIN: usize = 2;
+/// Threads that read requests at most: they only start operations.
+const THREADS_MAX: usize = 4;
+
+/// A file system as fuser wants it.
+struct Adapter {
+    fs: Arc<Fs>,
+    runner: Runner,
+    writers: Arc<Writers>,
+    notifier: Arc<OnceLock<Notifier>>,
+}
+
+/// A mounted file system that is ready to serve.
+pub struct Server(Session<Adapter>);
+
+impl Server {
+    /// Agrees with the kernel behind `device` on how to work together. Blocks until the kernel has asked for that, which it
+    /// does when it mounts.
+    ///
+    /// Operations run on `runtime`; `timeout` is how long one of them may take because of servers.
+    ///
+    /// # Errors
+    /// The mount is gone already, or the kernel is too old.
+    pub fn new(volume: &str, fs: Arc<Fs>, device: OwnedFd, runtime: Handle, timeout: Duration) -> io::Result<Self> {
+        let notifier = Arc::new(OnceLock::new());
+        let adapter = Adapter {
+            fs,
+            runner: Runner::new(volume, runtime, Patience::new(timeout)),
+            writers: Arc::default(),
+            notifier: Arc::clone(&notifier),
+        };
+        // The kernel knows who may use the mount (allow_other); fuser would also refuse the kernel's own write-back threads.
+        let session = Session::from_fd(adapter, device, SessionACL::All, config())?;
+        // Nobody else has it, so it is not set yet.
+        let _ = notifier.set(session.notifier());
+        Ok(Self(session))
+    }
+
+    /// Serves until the mount is gone and no program uses it any more. Blocks.
+    ///
+    /// # Errors
+    /// The kernel's requests could not be read.
+    pub fn run(self) -> io::Result<()> {
+        self.0.run()
+    }
+}
+
+fn config() -> Config {
+    let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
+    let mut config = Config::default();
+    config.n_threads = Some(cpus.clamp(THREADS_MIN, THREADS_MAX));
+    // Each thread opens the device again for its own queue, which an ordinary user may not be allowed to.
+    config.clone_fd = OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
+    config
+}
+
+impl Adapter {
+    /// Has the kernel write the dirty pages of a file at and behind `offset`, so that `fs` knows what is in it.
+    ///
+    /// The kernel answers SEEK_DATA and SEEK_HOLE from here without writing them first (fs/fuse/file.c, `fuse_lseek`). The only
+    /// way to ask for it is to invalidate them (fs/fuse/inode.c, `fuse_reverse_inval_inode`), which launders dirty ones.
+    async fn write_back(notifier: Arc<OnceLock<Notifier>>, id: ObjectId, offset: i64) {
+        // On a thread of its own: the call returns when FUSE threads have answered the writes.
+        let flushed = tokio::task::spawn_blocking(move || {
+            notifier.get().map_or(Ok(()), |notifier| notifier.inval_inode(fuser::INodeNo(id.0), offset.max(0), 0))
+        });
+        if let Ok(Err(error)) = flushed.await {
+            tracing::debug!(%error, %id, "the kernel did not write back");
+        }
+    }
+}
