@@ -1,5 +1,8 @@
 //! Bodies as bytes: bincode with fixed little-endian integers, a limit, and nothing left over.
 
+#[cfg(test)]
+mod tests;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::Deserialize;

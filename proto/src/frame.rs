@@ -15,6 +15,9 @@
 //! | 48 | 4 | CRC-32C of body and payload |
 //! | 52 | 4 | CRC-32C of bytes 0 to 51 |
 
+#[cfg(test)]
+mod tests;
+
 use serde::Serialize;
 
 use crate::codec::{self, CodecError};

@@ -1,5 +1,8 @@
 //! Numbers and names that must not be confused with one another.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,8 @@
 //! How an object is laid out over the members of its volume, as written with the object.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

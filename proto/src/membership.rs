@@ -1,5 +1,8 @@
 //! The record of who is in a volume, and the label that every brick carries.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BrickId, Epoch, Generation, Slot, VolumeId};

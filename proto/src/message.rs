@@ -3,6 +3,9 @@
 //! Every mutating request can be repeated safely: it names the object's id and the outcome, and a
 //! brick that finds the outcome already there says yes when the frame carries the resend flag.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BrickId, Digests, Epoch, Generation, Name, ObjectId, Timestamp, Transaction, VolumeId};

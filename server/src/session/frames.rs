@@ -13,7 +13,7 @@ use super::trouble::Trouble;
 /// Bytes read ahead: header and body of a usual request come with one system call, and of a large
 /// payload at most this much is copied; the rest goes from the socket straight to its place.
 const READ_AHEAD: usize = 8 * 1024;
-/// A `Hello` is 20 bytes; a stranger gets no more memory than this.
+/// A `Hello` is 16 bytes; a stranger gets no more memory than this.
 const HELLO_BODY_MAX: usize = 1024;
 
 /// A frame whose checksums match.

@@ -1,0 +1,39 @@
+//! How many are enough.
+
+use super::*;
+
+fn record(level: Level, states: &[SlotState], voters: usize) -> Membership {
+    let slot = |(i, &state): (usize, &SlotState)| SlotRecord { brick: BrickId([i as u8; 16]), state };
+    let slots = states.iter().enumerate().map(slot).collect();
+    Membership { version: 1, level, slots, voters: (0..voters).map(|i| BrickId([i as u8; 16])).collect() }
+}
+
+/// Half, rounded up: two halves of a volume can never both go on.
+#[test]
+fn quorum() {
+    for (voters, quorum) in [(2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 4), (16, 8), (17, 9)] {
+        let membership = record(Level::Raid1, &[SlotState::Current; 2], voters);
+        assert_eq!(membership.quorum(), quorum);
+        // Assembly: fewer than `quorum` out of reach. Any drop left at least `quorum` that hold the
+        // newer record, so one of these is within reach of whoever assembles.
+        assert!((quorum - 1) + quorum <= voters);
+    }
+}
+
+#[test]
+fn members_needed() {
+    for (level, members, needed) in
+        [(Level::Raid1, 2, 1), (Level::Raid1, 5, 1), (Level::Raid5, 3, 2), (Level::Raid6, 4, 2), (Level::Raid6, 16, 14)]
+    {
+        assert_eq!(record(level, &vec![SlotState::Current; members], members).members_needed(), needed);
+    }
+}
+
+#[test]
+fn slots() {
+    let stale = SlotState::Stale { since: Generation(3) };
+    let membership = record(Level::Raid5, &[SlotState::Current, stale, SlotState::Current], 3);
+    assert_eq!(membership.current_slots().collect::<Vec<_>>(), [Slot(0), Slot(2)]);
+    assert_eq!(membership.slot_of(BrickId([1; 16])), Some(Slot(1)));
+    assert_eq!(membership.slot_of(BrickId([9; 16])), None);
+}
