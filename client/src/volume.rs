@@ -1,33 +1,40 @@
-//! Redundancy: one volume over its members. (Stub: bodies follow.)
+//! Redundancy: one volume over its members.
+//!
+//! Reads go to as few members as they need and are checked against digests; changes go to all current
+//! members at once. A member that misses a change is dropped, durably on the others, before the change
+//! is acknowledged. Plans are pure ([`plan`]); the rest of the module carries them out.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+mod assembly;
+mod error;
+mod fanout;
+mod file;
+mod gather;
+mod members;
+pub mod plan;
+mod query;
+mod read;
+mod resize;
+mod seek;
+mod write;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
-use net_raid_proto::ids::{Name, ObjectId, Timestamp};
+use net_raid_proto::ids::{Name, ObjectId, Timestamp, Transaction};
 use net_raid_proto::layout::Layout;
-use net_raid_proto::message::{Change, DirEntry, Entry, Space};
+use net_raid_proto::message::{Change, DirEntry, Entry, Request, Space};
 
-/// Why an operation of the volume failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum VolumeError {
-    /// What a program gets: a Linux errno that the bricks agree on.
-    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
-    Errno(i32),
-    /// Beyond the redundancy, damaged beyond repair, or taken over: EIO.
-    #[error("{0}")]
-    Lost(String),
-}
+pub use assembly::{AssemblyError, open};
+pub use error::VolumeError;
+pub use file::{File, Seek, WriteMeta};
 
-impl VolumeError {
-    /// The errno for a program.
-    pub fn errno(&self) -> i32 {
-        match self {
-            VolumeError::Errno(errno) => *errno,
-            VolumeError::Lost(_) => libc::EIO,
-        }
-    }
-}
+use crate::cache::BlockCache;
+use crate::config::VolumeConfig;
+use crate::events::{Event, EventLog};
+use crate::world::World;
+use members::Members;
 
 /// Tells where objects are, for bricks that forgot.
 pub trait PathSource: Send + Sync {
@@ -35,117 +42,172 @@ pub trait PathSource: Send + Sync {
     fn path_of(&self, id: ObjectId) -> Option<Vec<Name>>;
 }
 
-/// A regular file as the volume sees it: shared by everything that reads and writes it.
-pub struct File {
-    /// Its id.
-    pub id: ObjectId,
-    /// Its layout.
-    pub layout: Layout,
-    /// Logical size; the volume keeps it right.
-    size: AtomicU64,
-}
-
-impl File {
-    /// A file of `size` bytes.
-    pub fn new(id: ObjectId, layout: Layout, size: u64) -> File {
-        File { id, layout, size: AtomicU64::new(size) }
-    }
-
-    /// Logical size.
-    pub fn size(&self) -> u64 {
-        self.size.load(std::sync::atomic::Ordering::Acquire)
-    }
-}
-
-/// What a write changes beside bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct WriteMeta {
-    /// New mtime; `None` when the kernel sets it later.
-    pub mtime: Option<Timestamp>,
-    /// New permission bits, when set-id bits go.
-    pub mode: Option<u32>,
-}
-
-/// What to seek.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seek {
-    /// SEEK_DATA.
-    Data,
-    /// SEEK_HOLE.
-    Hole,
-}
-
 /// A mounted volume.
-pub struct Volume {}
+pub struct Volume {
+    core: Arc<Core>,
+}
 
-#[allow(unused_variables)]
-impl Volume {
-    /// Sets where paths of objects are found.
-    pub fn set_paths(&self, paths: Arc<dyn PathSource>) {
-        todo!()
+/// What all parts of a volume share.
+struct Core {
+    config: VolumeConfig,
+    layout: Layout,
+    world: World,
+    events: Arc<EventLog>,
+    members: Members,
+    paths: OnceLock<Arc<dyn PathSource>>,
+    next_object: AtomicU64,
+    next_transaction: AtomicU64,
+    cache: BlockCache,
+}
+
+impl Core {
+    fn timeout(&self) -> Duration {
+        self.config.timeout
     }
+
+    fn transaction(&self) -> Transaction {
+        Transaction(self.next_transaction.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn log(&self, slot: Option<net_raid_proto::ids::Slot>, event: &Event) {
+        let server = slot.map(|slot| self.members.server(slot));
+        self.events.log(&self.config.name, server, event);
+    }
+}
+
+impl Volume {
+    /// Sets where paths of objects are found; the first call counts.
+    pub fn set_paths(&self, paths: Arc<dyn PathSource>) {
+        // A second file system over one volume would be a programmer's error, and harmless.
+        let _ = self.core.paths.set(paths);
+    }
+
     /// Time of day, for times of changes.
     pub fn now(&self) -> Timestamp {
-        todo!()
+        self.core.world.clock.now()
     }
+
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        &self.core.config.name
+    }
+
     /// A new object id.
+    ///
+    /// # Errors
+    /// When the counter of this ownership is used up: a remount begins a new one.
     pub fn new_id(&self) -> Result<ObjectId, VolumeError> {
-        todo!()
+        let counter = self.core.next_object.fetch_add(1, Ordering::Relaxed);
+        ObjectId::new(self.core.members.epoch(), counter)
+            .ok_or_else(|| VolumeError::Lost("object ids of this mount are used up: mount again".into()))
     }
+
     /// Layout of new files.
     pub fn layout(&self) -> Layout {
-        todo!()
+        self.core.layout
     }
-    /// Finds a name (from one member).
+
+    /// Finds a name (on one member).
+    ///
+    /// # Errors
+    /// ENOENT, or EIO beyond the redundancy.
     pub async fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Entry, VolumeError> {
-        todo!()
+        self.core.entry(parent, &Request::Lookup { parent, name: name.clone() }).await
     }
+
     /// Attributes as the bricks have them.
+    ///
+    /// # Errors
+    /// ENOENT when the object is gone, or EIO beyond the redundancy.
     pub async fn getattr(&self, id: ObjectId) -> Result<Entry, VolumeError> {
-        todo!()
+        self.core.entry(id, &Request::GetAttr { id }).await
     }
+
     /// A whole directory, in no order, without `.` and `..`.
+    ///
+    /// # Errors
+    /// As the brick says, or EIO beyond the redundancy.
     pub async fn read_dir(&self, id: ObjectId, attributes: bool) -> Result<Vec<DirEntry>, VolumeError> {
-        todo!()
+        self.core.read_dir(id, attributes).await
     }
+
     /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL when it is none, or EIO beyond the redundancy.
     pub async fn read_link(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
-        todo!()
+        self.core.bytes(id, &Request::ReadLink { id }).await
     }
-    /// Value of an extended attribute; ENODATA.
+
+    /// Value of an extended attribute.
+    ///
+    /// # Errors
+    /// ENODATA when it has none, or EIO beyond the redundancy.
     pub async fn get_xattr(&self, id: ObjectId, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
-        todo!()
+        self.core.bytes(id, &Request::GetXattr { id, name: name.to_vec() }).await
     }
+
     /// Names of extended attributes, each ended by NUL.
+    ///
+    /// # Errors
+    /// EIO beyond the redundancy.
     pub async fn list_xattr(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
-        todo!()
+        self.core.bytes(id, &Request::ListXattr { id }).await
     }
-    /// Space as a program sees it (logical bytes).
+
+    /// Space as a program sees it: bytes that can be stored.
+    ///
+    /// # Errors
+    /// EIO beyond the redundancy.
     pub async fn stat_fs(&self) -> Result<Space, VolumeError> {
-        todo!()
+        self.core.stat_fs().await
     }
+
     /// A change of names or attributes on all members: everything but Write, Truncate, Punch, Allocate.
-    /// Acknowledged by all current members when it returns. `now` becomes the ctime.
+    /// `now` becomes the ctime.
+    ///
+    /// # Errors
+    /// What the bricks agree on, or EIO beyond the redundancy.
     pub async fn change(&self, change: Change, payload: Bytes, now: Timestamp) -> Result<(), VolumeError> {
-        todo!()
+        self.core.change_all(change, payload, now).await
     }
-    /// Reads up to the logical size; every byte verified.
+
+    /// Reads up to the logical size; every byte is verified.
+    ///
+    /// # Errors
+    /// EIO when bytes cannot be had from enough members.
     pub async fn read(&self, file: &File, offset: u64, len: usize) -> Result<Bytes, VolumeError> {
-        todo!()
+        self.core.read(file, offset, len).await
     }
+
     /// Writes; extends the logical size when it ends beyond it.
+    ///
+    /// # Errors
+    /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn write(&self, file: &File, offset: u64, data: Bytes, meta: WriteMeta) -> Result<(), VolumeError> {
-        todo!()
+        self.core.write(file, offset, data, meta).await
     }
+
     /// Appends at the logical size, whatever it is then; returns the offset.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
     pub async fn append(&self, file: &File, data: Bytes, meta: WriteMeta) -> Result<u64, VolumeError> {
-        todo!()
+        self.core.append(file, data, meta).await
     }
+
     /// Sets the logical size.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
     pub async fn truncate(&self, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
-        todo!()
+        self.core.truncate(file, size, meta).await
     }
-    /// Makes a range read as zeros and frees whole units; extends the size unless `keep_size`.
+
+    /// Makes a range read as zeros and frees whole stripes; extends the size unless `keep_size`.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
     pub async fn zero(
         &self,
         file: &File,
@@ -154,30 +216,50 @@ impl Volume {
         keep_size: bool,
         meta: WriteMeta,
     ) -> Result<(), VolumeError> {
-        todo!()
+        self.core.zero(file, offset, len, keep_size, meta).await
     }
+
     /// Reserves space; extends the size unless `keep_size`.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
     pub async fn allocate(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> Result<(), VolumeError> {
-        todo!()
+        self.core.allocate(file, offset, len, keep_size).await
     }
-    /// Next data or hole at or after `offset`; ENXIO beyond the end.
+
+    /// Next data or hole at or after `offset`.
+    ///
+    /// # Errors
+    /// ENXIO at or beyond the end, or when no data follows.
     pub async fn seek(&self, file: &File, offset: u64, what: Seek) -> Result<u64, VolumeError> {
-        todo!()
+        self.core.seek(file, offset, what).await
     }
+
     /// Makes an object durable on all members.
+    ///
+    /// # Errors
+    /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn fsync(&self, id: ObjectId, data_only: bool) -> Result<(), VolumeError> {
-        todo!()
+        self.core.request_all(Request::Fsync { id, data_only }).await
     }
+
     /// Makes everything durable on all members.
+    ///
+    /// # Errors
+    /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn sync_all(&self) -> Result<(), VolumeError> {
-        todo!()
+        self.core.request_all(Request::SyncAll).await
     }
+
     /// The last handle of an object is closed; does not wait.
     pub fn release(&self, id: ObjectId) {
-        todo!()
+        let core = Arc::clone(&self.core);
+        // Only a hint: a brick that does not hear it does the work later.
+        tokio::spawn(async move { core.hint_all(&Request::Release { id }).await });
     }
+
     /// Everything durable, ownership given up, connections closed.
     pub async fn close(&self) {
-        todo!()
+        self.core.close().await;
     }
 }

@@ -77,7 +77,7 @@ pub(super) async fn run(conn: Arc<Conn>) {
         }
         match timeout(CONNECT_TIMEOUT, connect(&conn)).await.unwrap_or_else(|_| Err("no answer".to_string())) {
             Ok((reader, writer)) => {
-                (delay, broke_at) = (RETRY_MIN, None);
+                delay = RETRY_MIN;
                 let why = serve(&conn, reader, &writer).await;
                 conn.broken(&writer);
                 tracing::debug!(server = %conn.server, why, "connection broke");

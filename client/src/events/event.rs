@@ -20,6 +20,8 @@ pub enum Event {
     },
     /// A lost server answers again; it is not read before it is caught up.
     ServerBack,
+    /// A lost server answers again and has missed nothing.
+    ServerResumed,
     /// A member was dropped: from now on it misses writes.
     MemberDropped {
         /// Its slot.
@@ -133,6 +135,7 @@ impl Event {
             Self::Connected => "connected at start",
             Self::ServerLost { .. } => "server lost",
             Self::ServerBack => "server back, stays out until caught up",
+            Self::ServerResumed => "server back, missed nothing",
             Self::MemberDropped { .. } => "member dropped",
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up failed",
@@ -156,6 +159,7 @@ impl Event {
         match self {
             Self::Connected
             | Self::ServerBack
+            | Self::ServerResumed
             | Self::CaughtUp { .. }
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
@@ -196,6 +200,7 @@ impl Event {
             Self::VolumeMounted { mountpoint } => Fields { mountpoint: Some(mountpoint), ..none },
             Self::Connected
             | Self::ServerBack
+            | Self::ServerResumed
             | Self::SpareConnected
             | Self::VolumeFormed
             | Self::VolumeUnmounted

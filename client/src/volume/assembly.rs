@@ -1,0 +1,523 @@
+//! From servers to a volume: who is there, whether that is enough, taking ownership; forming a new volume.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use net_raid_proto::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
+use net_raid_proto::layout::{Layout, Level};
+use net_raid_proto::limits::LEASE_MS;
+use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
+use net_raid_proto::message::{BrickState, Fault, Holder, Request};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::members::{Members, Seat};
+use super::{Core, Volume};
+use crate::cache::BlockCache;
+use crate::config::{ServerAddr, VolumeConfig};
+use crate::conn::{CallError, Conn, ConnOptions, GRACE, LinkState, Session};
+use crate::events::{Event, EventLog};
+use crate::world::World;
+
+/// How long the assembly waits for servers that do not answer, when it could go on without them.
+const LATECOMERS: Duration = Duration::from_secs(2);
+/// Between two looks at a volume that somebody else holds.
+const HELD_RETRY: Duration = Duration::from_millis(250);
+
+/// Why a volume could not be assembled, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AssemblyError(pub String);
+
+/// A server that was asked for its brick.
+struct Candidate {
+    conn: Arc<Conn>,
+    state: Result<Arc<BrickState>, String>,
+}
+
+impl Candidate {
+    fn server(&self) -> &ServerAddr {
+        self.conn.server()
+    }
+
+    fn label(&self) -> Option<&Label> {
+        match self.state.as_deref() {
+            Ok(BrickState::Labelled { label, .. }) => Some(label),
+            _ => None,
+        }
+    }
+
+    fn empty(&self) -> Option<BrickId> {
+        match self.state.as_deref() {
+            Ok(BrickState::Empty { brick }) => Some(*brick),
+            _ => None,
+        }
+    }
+
+    /// Why it cannot take part, in words.
+    fn trouble(&self) -> Option<String> {
+        match self.state.as_deref() {
+            Ok(BrickState::Unusable { why }) => Some(format!("{}: {why}", self.server())),
+            Err(why) => Some(format!("{}: {why}", self.server())),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// Connects to the servers of a volume and takes it; forms it when all are empty.
+///
+/// # Errors
+/// [`AssemblyError`] says which servers are missing or in the way, and why that matters.
+pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) -> Result<Arc<Volume>, AssemblyError> {
+    let options = ConnOptions { stall: config.stall, grace: GRACE };
+    let start = |server: &ServerAddr| Conn::start(server.clone(), world.clone(), options);
+    let servers: Vec<Arc<Conn>> = config.servers.iter().map(start).collect();
+    let spares: Vec<Arc<Conn>> = config.spares.iter().map(start).collect();
+    let assembly = Assembly { config, world: &world, events: &events };
+    let opened = assembly.run(&servers, &spares).await;
+    match opened {
+        Ok(core) => {
+            core.follow();
+            Ok(Arc::new(Volume { core }))
+        }
+        Err(error) => {
+            servers.iter().chain(&spares).for_each(|conn| conn.close());
+            events.log(&config.name, None, &Event::AssemblyRefused { why: error.0.clone() });
+            Err(error)
+        }
+    }
+}
+
+struct Assembly<'a> {
+    config: &'a VolumeConfig,
+    world: &'a World,
+    events: &'a Arc<EventLog>,
+}
+
+impl Assembly<'_> {
+    async fn run(&self, servers: &[Arc<Conn>], spares: &[Arc<Conn>]) -> Result<Arc<Core>, AssemblyError> {
+        let deadline = Instant::now() + self.config.timeout;
+        let (mut members, mut spares) = self.survey(servers, spares, deadline).await;
+        if members.iter().all(|candidate| candidate.empty().is_some()) {
+            let session = self.form(&mut members, &mut spares).await?;
+            return self.finish(members, spares, session).await;
+        }
+        let record = self.examine(&members, &spares)?;
+        let session = self.own(&members, &spares, &record).await?;
+        self.adopt_spares(&mut spares, &record, &session).await;
+        self.finish(members, spares, session).await
+    }
+
+    /// Asks everybody; waits for those that do not answer as long as the rest does not suffice.
+    async fn survey(
+        &self,
+        servers: &[Arc<Conn>],
+        spares: &[Arc<Conn>],
+        deadline: Instant,
+    ) -> (Vec<Candidate>, Vec<Candidate>) {
+        let soon = (Instant::now() + LATECOMERS).min(deadline);
+        let ask = |conns: &[Arc<Conn>], until: Instant| {
+            let asks: Vec<_> = conns.iter().map(|conn| state_of(Arc::clone(conn), until)).collect();
+            futures_util::future::join_all(asks)
+        };
+        let (mut members, mut extra) = futures_util::future::join(ask(servers, soon), ask(spares, soon)).await;
+        while Instant::now() < deadline && !self.suffices(&members, &extra) {
+            let until = (Instant::now() + HELD_RETRY).min(deadline);
+            (members, extra) = futures_util::future::join(ask(servers, until), ask(spares, until)).await;
+            sleep_until(until).await;
+        }
+        self.log_survey(&members, &extra);
+        (members, extra)
+    }
+
+    fn suffices(&self, members: &[Candidate], spares: &[Candidate]) -> bool {
+        members.iter().all(|c| c.empty().is_some()) || self.examine(members, spares).is_ok()
+    }
+
+    fn log_survey(&self, members: &[Candidate], spares: &[Candidate]) {
+        for candidate in members {
+            let event = match candidate.trouble() {
+                None => Event::Connected,
+                Some(_) => Event::ServerLost { reason: reason_of(candidate) },
+            };
+            self.events.log(&self.config.name, Some(candidate.server()), &event);
+        }
+        for spare in spares {
+            let event = match spare.trouble() {
+                None => Event::SpareConnected,
+                Some(_) => Event::SpareUnreachable { reason: reason_of(spare) },
+            };
+            self.events.log(&self.config.name, Some(spare.server()), &event);
+        }
+    }
+
+    /// The newest membership record, when enough of it is here to go on.
+    fn examine(&self, members: &[Candidate], spares: &[Candidate]) -> Result<Membership, AssemblyError> {
+        let volume = one_volume(members)?;
+        let labels = || members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
+        let newest = labels().map(|label| &label.membership).max_by_key(|record| record.version);
+        let Some(record) = newest else { return Err(self.nobody(members)) };
+        self.check_shape(record)?;
+        let here: Vec<BrickId> = labels().map(|label| label.brick).collect();
+        self.check_enough(members, record, &here)?;
+        Ok(record.clone())
+    }
+
+    fn check_shape(&self, record: &Membership) -> Result<(), AssemblyError> {
+        let (level, servers) = (self.level(), self.config.servers.len());
+        if record.level != level || record.slots.len() != servers {
+            return Err(AssemblyError(format!(
+                "the servers hold a {} volume of {} servers, but the configuration says raid = {} with {} servers",
+                record.level,
+                record.slots.len(),
+                level.number(),
+                servers
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_enough(
+        &self,
+        members: &[Candidate],
+        record: &Membership,
+        here: &[BrickId],
+    ) -> Result<(), AssemblyError> {
+        let voters_away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
+        let current = record.current_slots().filter(|slot| here.contains(&record.slots[slot.index()].brick)).count();
+        let missing = || {
+            let troubles: Vec<String> = members.iter().filter_map(|c| missing_words(c, record)).collect();
+            troubles.join("; ")
+        };
+        if current < record.members_needed() {
+            return Err(AssemblyError(format!(
+                "{current} servers with current data answer, {} are needed: {}",
+                record.members_needed(),
+                missing()
+            )));
+        }
+        if voters_away >= record.quorum() {
+            return Err(AssemblyError(format!(
+                "the {voters_away} servers that do not answer could hold newer data than the others, because they are \
+                 enough to have gone on alone: {}; start one of them, or add a spare (hotswap) to the volume for the \
+                 next time",
+                missing()
+            )));
+        }
+        Ok(())
+    }
+
+    fn nobody(&self, members: &[Candidate]) -> AssemblyError {
+        let troubles: Vec<String> = members.iter().filter_map(Candidate::trouble).collect();
+        if members.iter().any(|candidate| candidate.empty().is_some()) {
+            return AssemblyError(format!(
+                "a new volume is formed only when every server answers with an empty directory: {}",
+                troubles.join("; ")
+            ));
+        }
+        AssemblyError(format!("no server of the volume answers: {}", troubles.join("; ")))
+    }
+
+    fn level(&self) -> Level {
+        Level::from_number(self.config.level.number()).expect("the configuration has levels 1, 5 and 6")
+    }
+
+    fn holder(&self) -> Holder {
+        this_process()
+    }
+
+    /// Makes a volume of empty bricks.
+    async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<Session, AssemblyError> {
+        let bricks = |all: &[Candidate]| all.iter().filter_map(Candidate::empty).collect::<Vec<BrickId>>();
+        let (member_ids, spare_ids) = (bricks(members), bricks(spares));
+        let slot = |brick: &BrickId| SlotRecord { brick: *brick, state: SlotState::Current };
+        let membership = Membership {
+            version: 1,
+            level: self.level(),
+            slots: member_ids.iter().map(slot).collect(),
+            voters: member_ids.iter().chain(&spare_ids).copied().collect(),
+        };
+        let volume = VolumeId(self.world.random.bytes());
+        for candidate in members.iter_mut().chain(spares.iter_mut()) {
+            if let Some(brick) = candidate.empty() {
+                self.format(candidate, self.label(volume, brick, &membership)).await?;
+            }
+        }
+        self.events.log(&self.config.name, None, &Event::VolumeFormed);
+        self.own(members, spares, &membership).await
+    }
+
+    fn label(&self, volume: VolumeId, brick: BrickId, membership: &Membership) -> Label {
+        Label {
+            volume,
+            name: self.config.name.clone(),
+            brick,
+            // The brick knows better what it can do.
+            ownership: Ownership::Recorded,
+            epoch: Epoch(0),
+            complete: Generation(0),
+            membership: membership.clone(),
+        }
+    }
+
+    async fn format(&self, candidate: &mut Candidate, label: Label) -> Result<(), AssemblyError> {
+        let request = Request::Format { label: Box::new(label.clone()) };
+        let answer = candidate.conn.call(&request, Vec::new(), Vec::new(), false).await;
+        answer.map_err(|error| AssemblyError(format!("{}: cannot be formatted: {error}", candidate.server())))?;
+        candidate.state = Ok(Arc::new(BrickState::Labelled { label, holder: None }));
+        Ok(())
+    }
+
+    /// Takes the volume on every reachable brick of it; waits for the lease of a holder that may be dead.
+    async fn own(
+        &self,
+        members: &[Candidate],
+        spares: &[Candidate],
+        record: &Membership,
+    ) -> Result<Session, AssemblyError> {
+        let volume = one_volume(members)?;
+        let bricks: Vec<&Candidate> =
+            members.iter().chain(spares).filter(|c| c.label().is_some_and(|label| label.volume == volume)).collect();
+        let newest = |value: fn(&Label) -> u64| bricks.iter().filter_map(|c| c.label()).map(value).max().unwrap_or(0);
+        let session = Session {
+            volume,
+            epoch: Epoch(newest(|label| label.epoch.0) + 1),
+            generation: Generation(newest(|label| label.complete.0) + 1),
+            holder: self.holder(),
+        };
+        let deadline = Instant::now() + Duration::from_millis(LEASE_MS) + HELD_RETRY * 4;
+        loop {
+            match self.try_own(&bricks, record, &session).await {
+                Ok(()) => return Ok(session),
+                Err(OwnFailure::Final(why)) => return Err(AssemblyError(why)),
+                Err(OwnFailure::Held(why)) if Instant::now() >= deadline => return Err(AssemblyError(why)),
+                Err(OwnFailure::Held(_)) => sleep_until(Instant::now() + HELD_RETRY).await,
+            }
+        }
+    }
+
+    async fn try_own(
+        &self,
+        bricks: &[&Candidate],
+        record: &Membership,
+        session: &Session,
+    ) -> Result<(), OwnFailure> {
+        let mut taken: Vec<BrickId> = Vec::new();
+        for candidate in bricks {
+            let Some(label) = candidate.label() else { continue };
+            match own_one(candidate, session).await {
+                Ok(()) => taken.push(label.brick),
+                Err(CallError::Fault(fault @ Fault::Held { .. })) => {
+                    return Err(OwnFailure::Held(format!("{}: {fault}", candidate.server())));
+                }
+                Err(CallError::Fault(fault)) => {
+                    return Err(OwnFailure::Final(format!("{}: {fault}", candidate.server())));
+                }
+                Err(error) => tracing::warn!(server = %candidate.server(), %error, "not taken over"),
+            }
+        }
+        let voters_away = record.voters.iter().filter(|voter| !taken.contains(voter)).count();
+        let current = record.current_slots().filter(|slot| taken.contains(&record.slots[slot.index()].brick)).count();
+        if voters_away >= record.quorum() || current < record.members_needed() {
+            return Err(OwnFailure::Final("servers went away while the volume was being taken".into()));
+        }
+        Ok(())
+    }
+
+    /// Spares that are empty learn of the volume, and vote from the next change of the record on.
+    async fn adopt_spares(&self, spares: &mut [Candidate], record: &Membership, session: &Session) {
+        for spare in spares {
+            let Some(brick) = spare.empty() else { continue };
+            let label = self.label(session.volume, brick, record);
+            let adopted = match self.format(spare, label).await {
+                Ok(()) => own_one(spare, session).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.0),
+            };
+            if let Err(reason) = adopted {
+                self.events.log(&self.config.name, Some(spare.server()), &Event::SpareUnreachable { reason });
+            }
+        }
+    }
+
+    /// Seats the members by slot and begins to serve.
+    async fn finish(
+        &self,
+        members: Vec<Candidate>,
+        spares: Vec<Candidate>,
+        session: Session,
+    ) -> Result<Arc<Core>, AssemblyError> {
+        let record = self.newest_record(&members, &spares, session.volume)?;
+        let spare_seats = spares
+            .iter()
+            .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
+            .collect();
+        let members = Members::new(seats(&members, &record), spare_seats, session, record);
+        for seat in &members.seats {
+            seat.conn.set_session(members.session.clone());
+        }
+        let core = Arc::new(Core {
+            config: self.config.clone(),
+            layout: Layout::new(self.level(), self.config.servers.len()),
+            world: self.world.clone(),
+            events: Arc::clone(self.events),
+            members,
+            paths: OnceLock::new(),
+            next_object: AtomicU64::new(2),
+            next_transaction: AtomicU64::new(1),
+            cache: BlockCache::new(self.config.cache_size),
+        });
+        core.drop_absent().await?;
+        core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
+        Ok(core)
+    }
+
+    fn newest_record(
+        &self,
+        members: &[Candidate],
+        spares: &[Candidate],
+        volume: VolumeId,
+    ) -> Result<Membership, AssemblyError> {
+        let labels = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
+        let newest = labels.map(|label| &label.membership).max_by_key(|record| record.version);
+        newest.cloned().ok_or_else(|| AssemblyError("no server answers any more".into()))
+    }
+}
+
+enum OwnFailure {
+    Held(String),
+    Final(String),
+}
+
+impl Core {
+    /// Members that are missing from the start are dropped at once: they miss this whole ownership.
+    async fn drop_absent(&self) -> Result<(), AssemblyError> {
+        let absent = self.members.current().iter().filter(|slot| !self.members.conn(*slot).is_up()).collect();
+        let dropped = self.drop_members(absent, "it did not answer when the volume was mounted").await;
+        dropped.map_err(|error| AssemblyError(error.to_string()))
+    }
+}
+
+/// Members by slot: a brick is known by its label, wherever it is served; slots whose brick does not answer
+/// get the connections that are left, in the order of the configuration.
+fn seats(members: &[Candidate], record: &Membership) -> Vec<Seat> {
+    let at = |slot: &SlotRecord| members.iter().position(|c| c.label().is_some_and(|l| l.brick == slot.brick));
+    let found: Vec<Option<usize>> = record.slots.iter().map(at).collect();
+    let mut left = (0..members.len()).filter(|index| !found.contains(&Some(*index)));
+    let index_of = |(slot, found): (usize, &Option<usize>)| found.or_else(|| left.next()).unwrap_or(slot);
+    let order: Vec<usize> = found.iter().enumerate().map(index_of).collect();
+    let seat = |(slot, index): (usize, usize)| Seat {
+        conn: Arc::clone(&members[index].conn),
+        brick: Some(record.slots[slot].brick),
+    };
+    order.into_iter().enumerate().map(seat).collect()
+}
+
+async fn own_one(candidate: &Candidate, session: &Session) -> Result<(), CallError> {
+    let take_over = match candidate.state.as_deref() {
+        Ok(BrickState::Labelled { holder: Some((holder, _)), .. }) => is_dead(holder),
+        _ => false,
+    };
+    let own = Request::Own {
+        volume: session.volume,
+        epoch: session.epoch,
+        generation: session.generation,
+        holder: session.holder.clone(),
+        take_over,
+    };
+    candidate.conn.call(&own, Vec::new(), Vec::new(), false).await?;
+    candidate.conn.set_session(session.clone());
+    Ok(())
+}
+
+/// Waits until a server answered or could not be reached by `until`.
+async fn state_of(conn: Arc<Conn>, until: Instant) -> Candidate {
+    let mut states = conn.watch();
+    let up = timeout_at(until, states.wait_for(|state| matches!(state, LinkState::Up(_)))).await;
+    let state = match up {
+        Ok(Ok(state)) => match &*state {
+            LinkState::Up(brick) => Ok(Arc::clone(brick)),
+            _ => Err("no answer".to_string()),
+        },
+        _ => match conn.state() {
+            LinkState::Lost(why) => Err(why.to_string()),
+            _ => Err("no answer".to_string()),
+        },
+    };
+    Candidate { conn, state }
+}
+
+fn reason_of(candidate: &Candidate) -> String {
+    match candidate.state.as_deref() {
+        Err(why) => why.clone(),
+        Ok(BrickState::Unusable { why }) => why.clone(),
+        Ok(_) => "no answer".into(),
+    }
+}
+
+/// The one volume that all labelled members belong to.
+fn one_volume(members: &[Candidate]) -> Result<VolumeId, AssemblyError> {
+    let mut labels = members.iter().filter_map(|c| c.label().map(|label| (c, label)));
+    let Some((first, label)) = labels.next() else {
+        let troubles: Vec<String> = members.iter().filter_map(Candidate::trouble).collect();
+        let hint = "a new volume is formed only when every server answers with an empty directory";
+        return Err(AssemblyError(format!("{hint}: {}", troubles.join("; "))));
+    };
+    match labels.find(|(_, other)| other.volume != label.volume) {
+        None => Ok(label.volume),
+        Some((other, foreign)) => Err(AssemblyError(format!(
+            "{} holds a brick of volume {} ({}), {} one of volume {} ({}): check the servers in the configuration",
+            first.server(),
+            label.name,
+            label.volume,
+            other.server(),
+            foreign.name,
+            foreign.volume
+        ))),
+    }
+}
+
+/// Why a member is not counted, in words.
+fn missing_words(candidate: &Candidate, record: &Membership) -> Option<String> {
+    if let Some(trouble) = candidate.trouble() {
+        return Some(trouble);
+    }
+    if candidate.empty().is_some() {
+        return Some(format!("{}: its directory is empty (is its disk mounted?)", candidate.server()));
+    }
+    let label = candidate.label()?;
+    let slot = record.slot_of(label.brick);
+    match slot.map(|slot: Slot| record.slots[slot.index()].state) {
+        Some(SlotState::Current) => None,
+        Some(SlotState::Stale { .. }) => Some(format!("{}: it was dropped and misses changes", candidate.server())),
+        None => Some(format!("{}: it is no member of the volume any more", candidate.server())),
+    }
+}
+
+/// Whether a holder is a process of this machine that does not run any more.
+fn is_dead(holder: &Holder) -> bool {
+    let here = this_process();
+    if holder.host != here.host {
+        return false;
+    }
+    holder.boot != here.boot || started_ticks(holder.pid) != Some(holder.started_ticks)
+}
+
+/// This process, as a holder.
+fn this_process() -> Holder {
+    let pid = std::process::id();
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Holder {
+        host: host.unwrap_or_else(|_| "unknown".into()),
+        pid,
+        started_ticks: started_ticks(pid).unwrap_or(0),
+        boot: boot.trim().to_string(),
+    }
+}
+
+/// When a process started, in ticks after boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
+fn started_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,307 @@
+//! One change on many members: sent to all at once, judged together, acknowledged only when every
+//! current member has it or is durably dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
+use net_raid_proto::message::{Change, Fault, Request};
+use tokio::time::{Instant, timeout};
+
+use super::{Core, VolumeError};
+use crate::conn::CallError;
+use crate::events::Event;
+use crate::layout::SlotSet;
+
+/// What one member is asked.
+pub(super) struct Ask {
+    pub(super) slot: Slot,
+    pub(super) request: Request,
+    pub(super) payload: Vec<Bytes>,
+}
+
+/// How one member answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It has the change.
+    Done,
+    /// It refused with an errno.
+    Errno(i32),
+    /// It is out of reach or broken: why.
+    Lost(String),
+}
+
+/// What the answers mean together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// All that answered have it.
+    Done,
+    /// All that answered refused alike.
+    Refused(i32),
+    /// Some have it and some refused, for want of space: those that have it must give it back.
+    Undo(i32),
+    /// Some have it and these refused for reasons of their own: they differ from the others.
+    Differs(SlotSet, i32),
+    /// Nobody answered.
+    Nobody,
+}
+
+/// Judges the answers.
+pub(super) fn judge(outcomes: &[(Slot, Outcome)]) -> Verdict {
+    let done = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Done).count();
+    let refused: Vec<(Slot, i32)> = outcomes
+        .iter()
+        .filter_map(|(slot, outcome)| match outcome {
+            Outcome::Errno(errno) => Some((*slot, *errno)),
+            _ => None,
+        })
+        .collect();
+    let no_space = refused.iter().find(|(_, errno)| matches!(*errno, libc::ENOSPC | libc::EDQUOT));
+    match (done, refused.first()) {
+        (0, None) => Verdict::Nobody,
+        (_, None) => Verdict::Done,
+        (0, Some(first)) => Verdict::Refused(no_space.unwrap_or(first).1),
+        (_, Some(first)) => match no_space {
+            Some((_, errno)) => Verdict::Undo(*errno),
+            None => Verdict::Differs(refused.iter().map(|(slot, _)| *slot).collect(), first.1),
+        },
+    }
+}
+
+/// Rounds of resolving one object's path before giving up: the object, its parents, a race or two.
+const RESOLVE_MAX: usize = 8;
+
+impl Core {
+    /// Asks one member, telling it where objects are that it does not know.
+    pub(super) async fn ask(
+        &self,
+        slot: Slot,
+        request: &Request,
+        payload: &[Bytes],
+        resend: bool,
+    ) -> Result<crate::conn::Response, CallError> {
+        let conn = self.members.conn(slot);
+        for _ in 0..RESOLVE_MAX {
+            match conn.call(request, payload.to_vec(), Vec::new(), resend).await {
+                Err(CallError::Fault(Fault::Unresolved(id))) => self.resolve(slot, id).await?,
+                other => return other,
+            }
+        }
+        Err(CallError::Fault(Fault::Errno(libc::ESTALE)))
+    }
+
+    /// Tells a brick where an object is.
+    pub(super) async fn resolve(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
+        let path = self.paths.get().and_then(|paths| paths.path_of(id));
+        let Some(path) = path else { return Err(CallError::Fault(Fault::Errno(libc::ESTALE))) };
+        let request = Request::Resolve { id, path };
+        self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await.map(|_| ())
+    }
+
+    async fn outcome(&self, ask: &Ask, resend: bool) -> Outcome {
+        match self.ask(ask.slot, &ask.request, &ask.payload, resend).await {
+            Ok(_) => Outcome::Done,
+            Err(CallError::Lost(why)) => Outcome::Lost(why.to_string()),
+            Err(CallError::Fault(Fault::Errno(errno))) => Outcome::Errno(errno),
+            Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. }))) => {
+                self.members.note_taken_over(&fault);
+                Outcome::Lost(fault.to_string())
+            }
+            Err(CallError::Fault(fault)) => Outcome::Lost(fault.to_string()),
+        }
+    }
+
+    /// Carries out a change on members; `guard` is held until all of them have it, which beyond the
+    /// redundancy may be later than the caller's EIO.
+    ///
+    /// # Errors
+    /// What the members agree on; EIO when too few are left, after `timeout` at the latest.
+    pub(super) async fn apply<G: Send + 'static>(self: &Arc<Core>, asks: Vec<Ask>, guard: G) -> Result<G, ApplyError> {
+        self.members.check_owned()?;
+        if self.members.is_offline() {
+            self.wait_online().await?;
+        }
+        let outcomes = self.round(&asks, false).await;
+        let lost = lost_slots(&outcomes);
+        if lost.is_empty() {
+            return self.conclude(&outcomes).await.map(|()| guard);
+        }
+        match self.drop_members(lost, &lost_reason(&outcomes)).await {
+            Ok(()) => self.conclude(&outcomes).await.map(|()| guard),
+            Err(_) => self.outlast(asks, outcomes, guard).await,
+        }
+    }
+
+    async fn round(&self, asks: &[Ask], resend: bool) -> Vec<(Slot, Outcome)> {
+        let calls = asks.iter().map(|ask| self.outcome(ask, resend));
+        let outcomes = futures_util::future::join_all(calls).await;
+        asks.iter().map(|ask| ask.slot).zip(outcomes).collect()
+    }
+
+    /// More members are gone than may be dropped: the change is completed when they are back, by a task of
+    /// its own, and the caller waits for that no longer than `timeout`.
+    async fn outlast<G: Send + 'static>(
+        self: &Arc<Core>,
+        asks: Vec<Ask>,
+        outcomes: Vec<(Slot, Outcome)>,
+        guard: G,
+    ) -> Result<G, ApplyError> {
+        let core = Arc::clone(self);
+        let finish = tokio::spawn(async move {
+            let outcomes = core.until_all(asks, outcomes).await?;
+            core.conclude(&outcomes).await.map(|()| guard)
+        });
+        match timeout(self.timeout(), finish).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(VolumeError::Lost("the operation was broken off".into()).into()),
+            Err(_) => Err(VolumeError::Lost("too few servers answer".into()).into()),
+        }
+    }
+
+    /// Repeats the change for members that are lost, whenever one comes back.
+    async fn until_all(
+        &self,
+        mut asks: Vec<Ask>,
+        mut outcomes: Vec<(Slot, Outcome)>,
+    ) -> Result<Vec<(Slot, Outcome)>, ApplyError> {
+        let mut seen = self.members.watch();
+        loop {
+            self.members.check_owned()?;
+            let lost = lost_slots(&outcomes);
+            if lost.is_empty() || self.drop_members(lost, &lost_reason(&outcomes)).await.is_ok() {
+                return Ok(outcomes);
+            }
+            if seen.changed().await.is_err() {
+                return Err(VolumeError::Lost("the volume was closed".into()).into());
+            }
+            asks.retain(|ask| lost.has(ask.slot));
+            outcomes.retain(|(slot, _)| !lost.has(*slot));
+            outcomes.extend(self.round(&asks, true).await);
+        }
+    }
+
+    /// Waits for enough servers.
+    async fn wait_online(&self) -> Result<(), VolumeError> {
+        let deadline = Instant::now() + self.timeout();
+        let mut seen = self.members.watch();
+        while self.members.is_offline() {
+            if !self.members.wait_change(&mut seen, deadline).await {
+                return Err(VolumeError::Lost("too few servers answer".into()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn conclude(&self, outcomes: &[(Slot, Outcome)]) -> Result<(), ApplyError> {
+        match judge(outcomes) {
+            Verdict::Done => Ok(()),
+            Verdict::Refused(errno) => Err(VolumeError::Errno(errno).into()),
+            Verdict::Undo(errno) => Err(ApplyError { error: VolumeError::Errno(errno), undo: done_slots(outcomes) }),
+            Verdict::Differs(slots, errno) => self.part_with(slots, errno).await.map_err(ApplyError::from),
+            Verdict::Nobody => Err(VolumeError::Lost("no server answered".into()).into()),
+        }
+    }
+
+    /// Members that could not do what the others did are not the same any more.
+    pub(super) async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
+        let what = std::io::Error::from_raw_os_error(errno).to_string();
+        for slot in slots.iter() {
+            let event = Event::Inconsistency { object: "-".into(), what: format!("it alone refused a change: {what}") };
+            self.log(Some(slot), &event);
+        }
+        self.drop_members(slots, &format!("it refused a change that the others made: {what}")).await
+    }
+
+    /// The same request to all current members.
+    pub(super) async fn request_all(self: &Arc<Core>, request: Request) -> Result<(), VolumeError> {
+        let ask = |slot| Ask { slot, request: request.clone(), payload: Vec::new() };
+        let asks = self.members.current().iter().map(ask).collect();
+        self.apply(asks, ()).await.map_err(|failed| failed.error)
+    }
+
+    /// A change of names or attributes.
+    pub(super) async fn change_all(
+        self: &Arc<Core>,
+        change: Change,
+        payload: Bytes,
+        now: Timestamp,
+    ) -> Result<(), VolumeError> {
+        let transaction = self.transaction();
+        let back = undo_of(&change);
+        let request = Request::Change { transaction, now, change };
+        let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
+        let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
+        let asks = self.members.current().iter().map(ask).collect();
+        match self.apply(asks, ()).await {
+            Ok(()) => Ok(()),
+            Err(failed) if failed.undo.is_empty() => Err(failed.error),
+            Err(failed) => {
+                self.give_back(back, failed.undo, now).await?;
+                Err(failed.error)
+            }
+        }
+    }
+
+    /// Takes a change back on the members that have it; where that cannot be, those that refused are dropped.
+    async fn give_back(
+        self: &Arc<Core>,
+        back: Option<Change>,
+        done: SlotSet,
+        now: Timestamp,
+    ) -> Result<(), VolumeError> {
+        let refused = SlotSet(self.members.current().0 & !done.0);
+        let Some(change) = back else { return self.part_with(refused, libc::ENOSPC).await };
+        let request = Request::Change { transaction: self.transaction(), now, change };
+        let asks = done.iter().map(|slot| Ask { slot, request: request.clone(), payload: Vec::new() }).collect();
+        self.apply(asks, ()).await.map_err(|failed| failed.error)
+    }
+}
+
+/// What takes a change back, for those changes that take space.
+fn undo_of(change: &Change) -> Option<Change> {
+    match change {
+        Change::Create { parent, name, id, spec } => {
+            let (parent, name, id) = (*parent, name.clone(), *id);
+            Some(match spec.kind {
+                net_raid_proto::message::Kind::Directory => Change::Rmdir { parent, name, id },
+                _ => Change::Unlink { parent, name, id, keep: false },
+            })
+        }
+        Change::Link { id, parent, name } => {
+            Some(Change::Unlink { parent: *parent, name: name.clone(), id: *id, keep: false })
+        }
+        _ => None,
+    }
+}
+
+/// A change that failed, and the members that have it nevertheless.
+#[derive(Debug)]
+pub(super) struct ApplyError {
+    pub(super) error: VolumeError,
+    pub(super) undo: SlotSet,
+}
+
+impl From<VolumeError> for ApplyError {
+    fn from(error: VolumeError) -> ApplyError {
+        ApplyError { error, undo: SlotSet::default() }
+    }
+}
+
+fn lost_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
+    outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Lost(_))).map(|(slot, _)| *slot).collect()
+}
+
+fn done_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
+    outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Done).map(|(slot, _)| *slot).collect()
+}
+
+fn lost_reason(outcomes: &[(Slot, Outcome)]) -> String {
+    let reasons = outcomes.iter().filter_map(|(_, outcome)| match outcome {
+        Outcome::Lost(why) => Some(why.as_str()),
+        _ => None,
+    });
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests;

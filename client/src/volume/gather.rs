@@ -1,0 +1,261 @@
+//! Reads units of stripes from as few members as needed, checks every block, and computes what is missing.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use net_raid_proto::ids::{Digest, Slot};
+use net_raid_proto::layout::Level;
+use net_raid_proto::limits::{BLOCK_SIZE, PARTS_MAX};
+use net_raid_proto::message::{Fault, Part, PartRecord, Reply, Request};
+use tokio::time::Instant;
+
+use super::plan::{Step, StripeNeed};
+use super::{Core, File, VolumeError};
+use crate::conn::CallError;
+use crate::layout::{Piece, SlotSet};
+
+/// Bytes of indices of one stripe: the range, and its bytes.
+pub(super) type Units = Vec<Option<(Range<usize>, Bytes)>>;
+
+/// A unit whose bytes did not match their digests.
+#[derive(Debug, Clone)]
+pub(super) struct Damage {
+    pub(super) piece: Piece,
+    pub(super) slot: Slot,
+}
+
+/// What was gathered: bytes of each stripe, and damage found on the way.
+pub(super) struct Gathered {
+    pub(super) stripes: Vec<Units>,
+    pub(super) damage: Vec<Damage>,
+}
+
+/// A buffer of exactly `len` bytes' capacity: buffers are filled to their capacity.
+pub(super) fn exact(len: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(len);
+    drop(buffer.split_off(len));
+    buffer
+}
+
+/// One piece to read from one slot.
+struct Fetch {
+    stripe: usize,
+    piece: Piece,
+    slot: Slot,
+}
+
+/// How the read of a piece ended.
+enum Got {
+    Good(Bytes),
+    Damaged,
+    Lost,
+}
+
+impl Core {
+    /// Fills every need, waiting for servers for at most `timeout` when too few answer.
+    pub(super) async fn gather(&self, file: &File, mut needs: Vec<StripeNeed>) -> Result<Gathered, VolumeError> {
+        let deadline = Instant::now() + self.timeout();
+        let mut seen = self.members.watch();
+        let width = file.geometry.width();
+        let mut stripes: Vec<Units> = needs.iter().map(|_| vec![None; width]).collect();
+        let mut damage: Vec<Damage> = Vec::new();
+        loop {
+            self.members.check_owned()?;
+            let mut fetches = Vec::new();
+            let mut lost = false;
+            for (at, need) in needs.iter().enumerate() {
+                match need.step(file.geometry.level(), file.geometry.data_units()) {
+                    Step::Fetch(ranges) => fetches.extend(self.fetches(file, at, need.stripe, ranges)),
+                    Step::Whole | Step::Recover { .. } => {}
+                    Step::Lost => lost = true,
+                }
+            }
+            if lost {
+                self.reconsider(file, &mut needs, &damage, &mut seen, deadline).await?;
+                continue;
+            }
+            if fetches.is_empty() {
+                break;
+            }
+            for (fetch, got) in self.fetch_all(file, fetches).await {
+                let need = &mut needs[fetch.stripe];
+                let (index, range) = (fetch.piece.index, fetch.piece.start..fetch.piece.end);
+                match got {
+                    Got::Good(bytes) => {
+                        need.have[index] = range.clone();
+                        stripes[fetch.stripe][index] = Some((range, bytes));
+                    }
+                    Got::Damaged => {
+                        need.bad |= 1 << index;
+                        damage.push(Damage { piece: fetch.piece, slot: fetch.slot });
+                    }
+                    Got::Lost => need.bad |= 1 << index,
+                }
+            }
+        }
+        for (need, units) in needs.iter().zip(&mut stripes) {
+            if let Step::Recover { from, over } = need.step(file.geometry.level(), file.geometry.data_units()) {
+                recover(file, need, units, &from, &over);
+            }
+        }
+        Ok(Gathered { stripes, damage })
+    }
+
+    fn fetches(&self, file: &File, at: usize, stripe: u64, ranges: Vec<(usize, Range<usize>)>) -> Vec<Fetch> {
+        let fetch = |(index, range): (usize, Range<usize>)| Fetch {
+            stripe: at,
+            piece: Piece { stripe, index, start: range.start, end: range.end },
+            slot: file.geometry.slot(stripe, index),
+        };
+        ranges.into_iter().map(fetch).collect()
+    }
+
+    /// Too much is bad: what is only out of reach may come back; damage stays.
+    async fn reconsider(
+        &self,
+        file: &File,
+        needs: &mut [StripeNeed],
+        damage: &[Damage],
+        seen: &mut tokio::sync::watch::Receiver<u64>,
+        deadline: Instant,
+    ) -> Result<(), VolumeError> {
+        let redundancy = self.layout.level.redundancy(self.members.seats.len());
+        let beyond = needs.iter().any(|need| {
+            let damaged: SlotSet =
+                damage.iter().filter(|d| d.piece.stripe == need.stripe).map(|d| d.slot).collect();
+            damaged.len() > redundancy
+        });
+        if beyond || !self.members.wait_change(seen, deadline).await {
+            return Err(VolumeError::Lost(format!("object {}: too few good units are left", file.id)));
+        }
+        for need in needs {
+            need.bad = self.unreadable(file, need.stripe);
+            for hurt in damage.iter().filter(|d| d.piece.stripe == need.stripe) {
+                need.bad |= 1 << hurt.piece.index;
+            }
+        }
+        Ok(())
+    }
+
+    /// Indices of a stripe whose members cannot be read.
+    pub(super) fn unreadable(&self, file: &File, stripe: u64) -> u32 {
+        let readable = self.members.readable();
+        let gone = |index: &usize| !readable.has(file.geometry.slot(stripe, *index));
+        (0..file.geometry.width()).filter(gone).fold(0, |bad, index| bad | 1 << index)
+    }
+
+    /// Reads pieces, one request (or a few) to each member, all at once.
+    async fn fetch_all(&self, file: &File, fetches: Vec<Fetch>) -> Vec<(Fetch, Got)> {
+        let mut by_slot: Vec<Vec<Fetch>> = Vec::new();
+        by_slot.resize_with(self.members.seats.len(), Vec::new);
+        for fetch in fetches {
+            by_slot[fetch.slot.index()].push(fetch);
+        }
+        let mut batches: Vec<Vec<Fetch>> = Vec::new();
+        for mut all in by_slot {
+            while !all.is_empty() {
+                let rest = all.split_off(all.len().min(PARTS_MAX / 2));
+                batches.push(std::mem::replace(&mut all, rest));
+            }
+        }
+        let reads = batches.into_iter().map(|batch| self.fetch_batch(file, batch));
+        futures_util::future::join_all(reads).await.into_iter().flatten().collect()
+    }
+
+    async fn fetch_batch(&self, file: &File, batch: Vec<Fetch>) -> Vec<(Fetch, Got)> {
+        let pieces: Vec<Piece> = batch.iter().map(|fetch| fetch.piece).collect();
+        let dest = pieces.iter().map(|piece| exact(piece.len())).collect();
+        let read = self.read_pieces(file, batch[0].slot, &pieces, dest).await;
+        let got: Vec<Got> = match read {
+            Ok(parts) => parts.into_iter().map(|part| part.map_or(Got::Damaged, |b| Got::Good(b.freeze()))).collect(),
+            Err(error) => {
+                tracing::debug!(slot = %batch[0].slot, %error, "read");
+                batch.iter().map(|_| Got::Lost).collect()
+            }
+        };
+        batch.into_iter().zip(got).collect()
+    }
+
+    /// Reads pieces of one slot into `dest`; `None` for each whose bytes do not match their digests.
+    pub(super) async fn read_pieces(
+        &self,
+        file: &File,
+        slot: Slot,
+        pieces: &[Piece],
+        mut dest: Vec<BytesMut>,
+    ) -> Result<Vec<Option<BytesMut>>, CallError> {
+        let part = |p: &Piece| Part { unit: p.stripe, offset: p.start as u32, len: p.len() as u32 };
+        let request = Request::Read { id: file.id, parts: pieces.iter().map(part).collect() };
+        let response = loop {
+            match self.members.conn(slot).call(&request, Vec::new(), dest, false).await {
+                Err(CallError::Fault(Fault::Unresolved(id))) => {
+                    self.resolve(slot, id).await?;
+                    dest = pieces.iter().map(|piece| exact(piece.len())).collect();
+                }
+                other => break other?,
+            }
+        };
+        let Reply::Read(records) = response.reply else {
+            return Err(CallError::Lost("answers a read with nonsense".into()));
+        };
+        if records.len() != pieces.len() || response.dest.iter().zip(pieces).any(|(b, p)| b.len() != p.len()) {
+            return Err(CallError::Lost("answers a read with other lengths than asked for".into()));
+        }
+        Ok(verify(response.dest, &records))
+    }
+}
+
+/// Checks every block of every part against its digest; holes become zeros whatever was sent for them.
+pub(super) fn verify(mut parts: Vec<BytesMut>, records: &[PartRecord]) -> Vec<Option<BytesMut>> {
+    let mut good = vec![true; parts.len()];
+    let mut blocks: Vec<&[u8]> = Vec::new();
+    let mut expected: Vec<(usize, Digest)> = Vec::new();
+    for (at, (part, record)) in parts.iter_mut().zip(records).enumerate() {
+        if record.digests.0.len() * BLOCK_SIZE != part.len() {
+            good[at] = false;
+            continue;
+        }
+        for (block, digest) in part.chunks_exact_mut(BLOCK_SIZE).zip(&record.digests.0) {
+            if *digest == Digest::HOLE {
+                block.fill(0);
+            } else {
+                blocks.push(block);
+                expected.push((at, *digest));
+            }
+        }
+    }
+    let mut digests = vec![[0; 16]; blocks.len()];
+    net_raid_raid::digest::md5_many(&blocks, &mut digests);
+    for ((at, expected), found) in expected.iter().zip(&digests) {
+        good[*at] &= expected.0 == *found;
+    }
+    parts.into_iter().zip(good).map(|(part, good)| good.then_some(part)).collect()
+}
+
+/// Computes the bad wanted indices of a stripe from good ones.
+fn recover(file: &File, need: &StripeNeed, units: &mut Units, from: &[usize], over: &Range<usize>) {
+    let wanted: Vec<usize> = (0..units.len()).filter(|&i| need.is_bad(i) && !need.wanted[i].is_empty()).collect();
+    if file.geometry.level() == Level::Raid1 {
+        // Any copy is the data unit.
+        units[0] = units[from[0]].clone();
+        return;
+    }
+    let width = file.geometry.width();
+    let mut buffers: Vec<Vec<u8>> = (0..width).map(|index| slice_of(units, index, over, from)).collect();
+    let lost: Vec<usize> = (0..width).filter(|index| !from.contains(index)).collect();
+    let mut slices: Vec<&mut [u8]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+    net_raid_raid::parity::recover(&mut slices, file.geometry.data_units(), &lost);
+    for index in wanted {
+        units[index] = Some((over.clone(), Bytes::from(std::mem::take(&mut buffers[index]))));
+    }
+}
+
+/// The bytes of a good unit over a range; a buffer to compute into for another.
+fn slice_of(units: &Units, index: usize, over: &Range<usize>, from: &[usize]) -> Vec<u8> {
+    match &units[index] {
+        Some((range, bytes)) if from.contains(&index) => {
+            bytes[over.start - range.start..over.end - range.start].to_vec()
+        }
+        _ => vec![0; over.len()],
+    }
+}

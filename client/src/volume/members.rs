@@ -1,0 +1,273 @@
+//! Who is in, who is out: drops, returns, and waiting for servers.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use net_raid_proto::ids::{BrickId, Epoch, Slot};
+use net_raid_proto::membership::{Membership, SlotState};
+use net_raid_proto::message::{Fault, Request};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Core, VolumeError};
+use crate::config::ServerAddr;
+use crate::conn::{CallError, Conn, LinkState, Session};
+use crate::events::Event;
+use crate::layout::SlotSet;
+
+/// A member's or spare's connection and brick.
+pub(super) struct Seat {
+    pub(super) conn: Arc<Conn>,
+    pub(super) brick: Option<BrickId>,
+}
+
+/// The members of a volume, and its spares.
+pub(super) struct Members {
+    /// By slot.
+    pub(super) seats: Vec<Seat>,
+    pub(super) spares: Vec<Seat>,
+    pub(super) session: Session,
+    record: Mutex<Membership>,
+    /// Slots that the record calls current.
+    current: AtomicU32,
+    /// One drop at a time.
+    dropping: tokio::sync::Mutex<()>,
+    /// Changes whenever a connection does.
+    changed: watch::Sender<u64>,
+    taken_over: OnceLock<String>,
+    offline: std::sync::atomic::AtomicBool,
+}
+
+impl Members {
+    pub(super) fn new(seats: Vec<Seat>, spares: Vec<Seat>, session: Session, record: Membership) -> Members {
+        let current: SlotSet = record.current_slots().collect();
+        Members {
+            seats,
+            spares,
+            session,
+            current: AtomicU32::new(current.0),
+            record: Mutex::new(record),
+            dropping: tokio::sync::Mutex::new(()),
+            changed: watch::channel(0).0,
+            taken_over: OnceLock::new(),
+            offline: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.session.epoch
+    }
+
+    pub(super) fn server(&self, slot: Slot) -> &ServerAddr {
+        self.seats[slot.index()].conn.server()
+    }
+
+    pub(super) fn conn(&self, slot: Slot) -> &Arc<Conn> {
+        &self.seats[slot.index()].conn
+    }
+
+    /// Members that hold everything.
+    pub(super) fn current(&self) -> SlotSet {
+        SlotSet(self.current.load(Ordering::Acquire))
+    }
+
+    /// Current members that can be asked now.
+    pub(super) fn readable(&self) -> SlotSet {
+        self.current().iter().filter(|slot| self.conn(*slot).is_up()).collect()
+    }
+
+    pub(super) fn record(&self) -> Membership {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An error for good, when another client took the volume over.
+    pub(super) fn check_owned(&self) -> Result<(), VolumeError> {
+        match self.taken_over.get() {
+            None => Ok(()),
+            Some(why) => Err(VolumeError::Lost(why.clone())),
+        }
+    }
+
+    pub(super) fn note_taken_over(&self, fault: &Fault) {
+        let _ = self.taken_over.set(format!("this client no longer owns the volume: {fault}"));
+    }
+
+    /// Waits until some connection changes; `false` when `deadline` came first.
+    pub(super) async fn wait_change(&self, seen: &mut watch::Receiver<u64>, deadline: Instant) -> bool {
+        timeout_at(deadline, seen.changed()).await.is_ok()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire)
+    }
+}
+
+impl Core {
+    /// Follows the connections of all members: logs what happens and wakes who waits.
+    pub(super) fn follow(self: &Arc<Core>) {
+        for slot in 0..self.members.seats.len() {
+            let slot = Slot(slot as u8);
+            let states = self.members.conn(slot).watch();
+            tokio::spawn(follow_one(Arc::downgrade(self), slot, states));
+        }
+    }
+
+    async fn note_state(&self, slot: Slot, state: &LinkState) {
+        match state {
+            LinkState::Lost(reason) => {
+                self.log(Some(slot), &Event::ServerLost { reason: reason.to_string() });
+                self.check_online();
+            }
+            LinkState::Up(_) if self.members.current().has(slot) => {
+                self.refresh_record(slot).await;
+                self.log(Some(slot), &Event::ServerResumed);
+                self.check_online();
+            }
+            LinkState::Up(_) => self.log(Some(slot), &Event::ServerBack),
+            LinkState::Broken | LinkState::Closed => {}
+        }
+    }
+
+    /// Says once when the volume goes beyond its redundancy, and once when it is back.
+    fn check_online(&self) {
+        let (readable, needed) = (self.members.readable().len(), self.members.record().members_needed());
+        let offline = readable < needed;
+        if self.members.offline.swap(offline, Ordering::AcqRel) == offline {
+            return;
+        }
+        if offline {
+            let reason = format!("{readable} current servers answer, {needed} are needed");
+            self.log(None, &Event::VolumeOffline { reason });
+        } else {
+            self.log(None, &Event::VolumeOnline);
+        }
+    }
+
+    /// A member that was away while another one was dropped learns of that.
+    async fn refresh_record(&self, slot: Slot) {
+        let request = Request::SetMembership { membership: self.members.record() };
+        if let Err(error) = self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await {
+            tracing::debug!(%slot, %error, "membership record not refreshed");
+        }
+    }
+
+    /// Drops members for good: once this returns, nothing that they miss can be served from them, whatever
+    /// restarts in whatever order.
+    ///
+    /// # Errors
+    /// When the redundancy or the number of voters does not allow it.
+    pub(super) async fn drop_members(&self, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+        let _one_at_a_time = self.members.dropping.lock().await;
+        let mut lost = lost.and(self.members.current());
+        while !lost.is_empty() {
+            let record = self.without(lost)?;
+            let failed = self.store_record(&record).await?;
+            if failed.is_empty() {
+                self.adopt(record);
+                lost.iter().for_each(|slot| {
+                    self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
+                });
+                return Ok(());
+            }
+            lost = SlotSet(lost.0 | failed.0);
+        }
+        Ok(())
+    }
+
+    /// The record without `lost`, when that leaves enough members and voters.
+    fn without(&self, lost: SlotSet) -> Result<Membership, VolumeError> {
+        let old = self.members.record();
+        let mut record = old.clone();
+        record.version += 1;
+        let since = self.members.session.generation.0.saturating_sub(1);
+        for slot in lost.iter() {
+            record.slots[slot.index()].state = SlotState::Stale { since: net_raid_proto::ids::Generation(since) };
+        }
+        record.voters = self.reachable_voters(&old, lost);
+        let (current, needed) = (record.current_slots().count(), record.members_needed());
+        if current < needed {
+            return Err(VolumeError::Lost(format!("{current} of {needed} necessary servers are left")));
+        }
+        if record.voters.len() < old.quorum() {
+            return Err(VolumeError::Lost("too few servers are left to decide who is current".into()));
+        }
+        Ok(record)
+    }
+
+    fn reachable_voters(&self, old: &Membership, lost: SlotSet) -> Vec<BrickId> {
+        let members = self.members.seats.iter().enumerate().filter(|(slot, _)| !lost.has(Slot(*slot as u8)));
+        let seats = members.map(|(_, seat)| seat).chain(&self.members.spares);
+        let reachable = seats.filter(|seat| seat.conn.is_up()).filter_map(|seat| seat.brick);
+        reachable.filter(|brick| old.voters.contains(brick)).collect()
+    }
+
+    /// Writes the record to all its voters; returns members that failed meanwhile.
+    async fn store_record(&self, record: &Membership) -> Result<SlotSet, VolumeError> {
+        let voters = |seat: &&Seat| seat.brick.is_some_and(|brick| record.voters.contains(&brick));
+        let seats: Vec<&Seat> = self.members.seats.iter().chain(&self.members.spares).filter(voters).collect();
+        let request = Request::SetMembership { membership: record.clone() };
+        let calls = seats.iter().map(|seat| seat.conn.call(&request, Vec::new(), Vec::new(), false));
+        let answers = futures_util::future::join_all(calls).await;
+        let mut failed = SlotSet::default();
+        for (seat, answer) in seats.iter().zip(answers) {
+            match answer {
+                Ok(_) => {}
+                Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. }))) => {
+                    self.members.note_taken_over(&fault);
+                    return Err(VolumeError::Lost(fault.to_string()));
+                }
+                Err(error) => match seat.brick.and_then(|brick| record.slot_of(brick)) {
+                    Some(slot) => failed = failed.with(slot),
+                    // A spare that fails is no voter of the next attempt: its connection is down.
+                    None => return Err(VolumeError::Lost(format!("spare {}: {error}", seat.conn.server()))),
+                },
+            }
+        }
+        Ok(failed)
+    }
+
+    fn adopt(&self, record: Membership) {
+        let current: SlotSet = record.current_slots().collect();
+        *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        self.members.current.store(current.0, Ordering::Release);
+        self.members.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Gives everything up cleanly.
+    pub(super) async fn close(self: &Arc<Core>) {
+        if self.members.check_owned().is_ok() {
+            if let Err(error) = self.request_all(Request::SyncAll).await {
+                tracing::warn!(volume = self.config.name, %error, "final sync");
+            }
+            self.hint_all(&Request::Disown).await;
+        }
+        self.members.seats.iter().chain(&self.members.spares).for_each(|seat| seat.conn.close());
+    }
+
+    /// Asks all reachable members and spares, without caring for the answers.
+    pub(super) async fn hint_all(&self, request: &Request) {
+        let seats = self.members.seats.iter().chain(&self.members.spares).filter(|seat| seat.conn.is_up());
+        let calls = seats.map(|seat| seat.conn.call(request, Vec::new(), Vec::new(), false));
+        let all = futures_util::future::join_all(calls);
+        let _ = tokio::time::timeout(self.config.stall.max(Duration::from_secs(1)), all).await;
+    }
+}
+
+async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::Receiver<LinkState>) {
+    // The first state is known from assembly.
+    states.mark_unchanged();
+    while states.changed().await.is_ok() {
+        let state = states.borrow_and_update().clone();
+        let Some(core) = core.upgrade() else { return };
+        if state == LinkState::Closed {
+            return;
+        }
+        core.note_state(slot, &state).await;
+        core.members.changed.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! Truncate, punch, allocate: changes of a file's extent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use net_raid_proto::ids::Slot;
+use net_raid_proto::layout::Level;
+use net_raid_proto::message::{Change, Request};
+
+use super::fanout::Ask;
+use super::{Core, File, VolumeError, WriteMeta};
+use crate::layout::{UNIT, block_ceil};
+use crate::locks::RangeGuard;
+
+/// Zeros to write where a range is too small or too crooked for a hole.
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+impl Core {
+    pub(super) async fn truncate(self: &Arc<Core>, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
+        let mut guard = file.locks.lock_all().await;
+        let old = file.size();
+        if size < old {
+            // What stays of the last stripe must have zeros, and parity of zeros, where bytes are cut off.
+            let stripe_end = size.next_multiple_of(file.geometry.stripe_bytes());
+            let until = match file.geometry.level() {
+                Level::Raid1 => block_ceil(size),
+                _ => stripe_end,
+            };
+            guard = self.write_zeros(file, size, until.min(old), WriteMeta::default(), guard).await?;
+        }
+        self.set_extent(file, size, meta, guard).await?;
+        Ok(())
+    }
+
+    /// Tells all members the size and cuts their files.
+    async fn set_extent(
+        self: &Arc<Core>,
+        file: &File,
+        size: u64,
+        meta: WriteMeta,
+        guard: RangeGuard,
+    ) -> Result<RangeGuard, VolumeError> {
+        let change = |slot| Change::Truncate {
+            id: file.id,
+            size,
+            brick_len: file.geometry.brick_len(size, slot),
+            mtime: meta.mtime,
+            mode: meta.mode,
+        };
+        let asks = self.asks_each(change);
+        file.void_cache();
+        let guard = self.apply(asks, guard).await.map_err(|failed| failed.error)?;
+        file.set_size(size);
+        Ok(guard)
+    }
+
+    /// Takes back what was written beyond `size`; the stripes written to are locked by the caller, and bytes
+    /// beyond the end that another writer adds meanwhile are behind its own, larger size.
+    pub(super) async fn cut(self: &Arc<Core>, file: &File, size: u64) -> Result<(), VolumeError> {
+        if file.size() > size {
+            return Ok(());
+        }
+        let change = |slot| Change::Truncate {
+            id: file.id,
+            size,
+            brick_len: file.geometry.brick_len(size, slot),
+            mtime: None,
+            mode: None,
+        };
+        file.void_cache();
+        self.apply(self.asks_each(change), ()).await.map_err(|failed| failed.error)
+    }
+
+    fn asks_each(&self, change: impl Fn(Slot) -> Change) -> Vec<Ask> {
+        let (transaction, now) = (self.transaction(), self.world.clock.now());
+        let request = |slot| Request::Change { transaction, now, change: change(slot) };
+        let ask = |slot| Ask { slot, request: request(slot), payload: Vec::new() };
+        self.members.current().iter().map(ask).collect()
+    }
+
+    async fn write_zeros(
+        self: &Arc<Core>,
+        file: &File,
+        start: u64,
+        end: u64,
+        meta: WriteMeta,
+        mut guard: RangeGuard,
+    ) -> Result<RangeGuard, VolumeError> {
+        let mut at = start;
+        while at < end {
+            let len = (end - at).min(ZEROS.len() as u64) as usize;
+            guard = self.write_locked(file, at, Bytes::from_static(&ZEROS[..len]), meta, guard).await?;
+            at += len as u64;
+        }
+        Ok(guard)
+    }
+
+    pub(super) async fn zero(
+        self: &Arc<Core>,
+        file: &File,
+        offset: u64,
+        len: u64,
+        keep_size: bool,
+        meta: WriteMeta,
+    ) -> Result<(), VolumeError> {
+        let mut guard = file.locks.lock_all().await;
+        let (size, wanted) = (file.size(), offset.saturating_add(len));
+        let end = wanted.min(size);
+        let stripe = file.geometry.stripe_bytes();
+        let (first, mut last) = (offset.div_ceil(stripe), end / stripe);
+        if end == size {
+            // The rest of the last stripe is beyond the end: it has nothing else.
+            last = last.max(end.div_ceil(stripe));
+        }
+        if offset < end {
+            if first < last {
+                guard = self.write_zeros(file, offset, first * stripe, meta, guard).await?;
+                guard = self.punch(file, first, last - first, meta, guard).await?;
+                guard = self.write_zeros(file, (last * stripe).min(end), end, meta, guard).await?;
+            } else {
+                guard = self.write_zeros(file, offset, end, meta, guard).await?;
+            }
+        }
+        if !keep_size && wanted > size {
+            self.set_extent(file, wanted, meta, guard).await?;
+        }
+        Ok(())
+    }
+
+    async fn punch(
+        self: &Arc<Core>,
+        file: &File,
+        first: u64,
+        count: u64,
+        meta: WriteMeta,
+        guard: RangeGuard,
+    ) -> Result<RangeGuard, VolumeError> {
+        let change = |_| Change::Punch { id: file.id, unit: first, count, mtime: meta.mtime };
+        file.void_cache();
+        self.apply(self.asks_each(change), guard).await.map_err(|failed| failed.error)
+    }
+
+    pub(super) async fn allocate(
+        self: &Arc<Core>,
+        file: &File,
+        offset: u64,
+        len: u64,
+        keep_size: bool,
+    ) -> Result<(), VolumeError> {
+        let guard = file.locks.lock_all().await;
+        let end = offset.saturating_add(len);
+        let grown = (!keep_size && end > file.size()).then_some(end);
+        let stripe = file.geometry.stripe_bytes();
+        let change = |slot| {
+            let (start, stop) = match file.geometry.level() {
+                Level::Raid1 => (offset, end),
+                _ => (offset / stripe * UNIT, file.geometry.brick_len(end, slot).max(offset / stripe * UNIT + 1)),
+            };
+            // Level 1: the brick's file is as long as the file. Others: it need not be.
+            let keep_size = keep_size || file.geometry.level() != Level::Raid1;
+            Change::Allocate { id: file.id, size: grown, offset: start, len: stop - start, keep_size }
+        };
+        let _guard = self.apply(self.asks_each(change), guard).await.map_err(|failed| failed.error)?;
+        if let Some(size) = grown {
+            file.grow(size);
+        }
+        Ok(())
+    }
+}
