@@ -1,1 +1,270 @@
-//! Objects.
+//! Objects, records and digests of one brick. It knows no RAID level, starts no thread and reads no clock.
+//!
+//! A [`Brick`] answers one request at a time per calling thread and may be called from many at once.
+//! It locks directories and objects one by one, never all of them, while it waits for the disk.
+//! Lock order: `sequence`, `standing`, names of directories ascending by id, one object's state.
+
+mod attr;
+mod create;
+mod data;
+mod digest;
+mod error;
+mod label;
+mod lease;
+mod locate;
+mod names;
+mod node;
+mod object;
+mod open;
+mod orphans;
+mod record;
+mod records;
+mod remove;
+mod rename;
+mod resize;
+mod stamp;
+mod sync;
+mod table;
+#[cfg(test)]
+mod tests;
+mod xattrs;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Mutex, OnceLock, RwLock};
+
+use net_raid_proto::frame::Header;
+use net_raid_proto::ids::{BrickId, ObjectId, Timestamp};
+use net_raid_proto::membership::Ownership;
+use net_raid_proto::message::{Answer, Change, Fault, Reply, Request};
+
+use crate::disk::Disk;
+use error::{Error, Result, is_disk_failure};
+use lease::Standing;
+use node::Cache;
+use open::Areas;
+use table::Table;
+
+/// What a brick must be told.
+#[derive(Debug, Clone, Copy)]
+pub struct BrickOptions {
+    /// What the process can do: [`crate::disk::RealDisk::ownership`].
+    pub ownership: Ownership,
+    /// Random id for the brick, used when it has none yet.
+    pub brick: BrickId,
+}
+
+/// Why a directory cannot be opened as a brick.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Written by a newer version.
+    #[error("brick format {version} is newer than this program, which knows up to {known}")]
+    NewerFormat {
+        /// Format of the brick.
+        version: u16,
+        /// Newest known.
+        known: u16,
+    },
+    /// No copy of the label can be read.
+    #[error("both copies of the label in .net_raid are missing or damaged")]
+    LabelsDamaged,
+    /// An ordinary user cannot serve it.
+    #[error("the brick was formatted by root and keeps owners natively; only root can serve it")]
+    NeedsRoot,
+    /// The root directory does not carry its attribute.
+    #[error("the root directory has lost its net_raid attribute")]
+    RootDamaged,
+    /// The disk.
+    #[error(transparent)]
+    Os(#[from] io::Error),
+}
+
+/// One directory of a volume, served.
+pub struct Brick<D: Disk> {
+    disk: D,
+    options: BrickOptions,
+    /// Sequence number of the newest label; held while a label is written.
+    sequence: Mutex<u64>,
+    standing: RwLock<Standing>,
+    /// When the owner was last heard, on the caller's clock; set by the first request after the start.
+    heard_ms: AtomicU64,
+    started: AtomicBool,
+    generation: AtomicU64,
+    areas: OnceLock<(Areas<D>, Ownership)>,
+    table: Table,
+    cache: Cache<D>,
+    /// Rounds of `SyncAll`: the one that new names belong to, and the last that is durable.
+    round: AtomicU32,
+    durable_round: AtomicU32,
+    /// Unlinked in this ownership: still open somewhere.
+    fresh_orphans: Mutex<HashSet<ObjectId>>,
+    failed: AtomicBool,
+    failure: OnceLock<String>,
+    foreign_logged: AtomicU32,
+}
+
+impl<D: Disk> Brick<D> {
+    /// One request.
+    ///
+    /// `now_ms` is a monotonic clock for the lease. `payload` are the request's bytes; bytes to send
+    /// back are appended to `out`.
+    pub fn handle(&self, header: &Header, request: &Request, payload: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Answer {
+        if !self.started.swap(true, Relaxed) {
+            self.heard_ms.fetch_max(now_ms, Relaxed);
+        }
+        if let (Some(why), false) = (self.failure(), matches!(request, Request::Hello { .. })) {
+            return Err(Fault::Failed(why));
+        }
+        let start = out.len();
+        let result = self.dispatch(header, request, payload, now_ms, out);
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result.map_err(|error| self.fault(error))
+    }
+
+    fn dispatch(
+        &self,
+        header: &Header,
+        request: &Request,
+        payload: &[u8],
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Reply> {
+        match request {
+            Request::Hello { version_min, version_max, .. } => self.hello(*version_min, *version_max, now_ms),
+            Request::Ping => self.ping(header.epoch, now_ms),
+            Request::Format { label } => self.format(label),
+            Request::Own { volume, epoch, generation, holder, take_over } => {
+                self.own(*volume, (*epoch, *generation), holder, *take_over, now_ms)
+            }
+            Request::Disown => {
+                drop(self.admit(header.epoch, now_ms)?);
+                self.disown()
+            }
+            Request::SetMembership { membership } => {
+                drop(self.admit(header.epoch, now_ms)?);
+                self.set_membership(membership)
+            }
+            Request::Change { now, change, .. } => {
+                let _owner = self.admit(header.epoch, now_ms)?;
+                self.change(change, *now, header.resend, payload)
+            }
+            other => {
+                let _owner = self.admit(header.epoch, now_ms)?;
+                self.query(other, out)
+            }
+        }
+    }
+
+    fn query(&self, request: &Request, out: &mut Vec<u8>) -> Result<Reply> {
+        match request {
+            Request::Resolve { id, path } => self.resolve(*id, path),
+            Request::Lookup { parent, name } => self.lookup(*parent, name),
+            Request::GetAttr { id } => self.get_attr(*id),
+            Request::ReadDir { id, cursor, attributes } => self.read_dir(*id, *cursor, *attributes),
+            Request::ReadLink { id } => self.read_link(*id),
+            Request::GetXattr { id, name } => self.get_xattr(*id, name),
+            Request::ListXattr { id } => self.list_xattr(*id),
+            Request::StatFs => Ok(Reply::Space(self.disk.space()?)),
+            Request::Read { id, parts } => self.read(*id, parts, out),
+            Request::Allocated { id, unit, count } => self.allocated(*id, *unit, *count),
+            Request::Fsync { id, data_only } => self.fsync(*id, *data_only),
+            Request::SyncAll => self.sync_all(),
+            Request::Release { id } => self.release(*id),
+            Request::PurgeOrphans => self.purge_orphans(),
+            // Told apart in `dispatch`.
+            _ => Err(Fault::Refused("not a query".into()).into()),
+        }
+    }
+
+    fn change(&self, change: &Change, now: Timestamp, resend: bool, payload: &[u8]) -> Result<Reply> {
+        match change {
+            Change::Create { parent, name, id, spec } => self.create(*parent, name, *id, spec, (now, resend)),
+            Change::Link { id, parent, name } => self.link(*id, *parent, name, (now, resend)),
+            Change::Unlink { parent, name, id, keep } => self.unlink(*parent, name, *id, *keep, (now, resend)),
+            Change::Rmdir { parent, name, id } => self.rmdir(*parent, name, *id, (now, resend)),
+            Change::Rename { parent, name, id, new_parent, new_name, target } => {
+                self.rename((*parent, name), *id, (*new_parent, new_name), *target, (now, resend))
+            }
+            Change::SetAttr { id, set } => self.set_attr(*id, set, now),
+            Change::SetXattr { id, name, expect, mode } => {
+                self.set_xattr(*id, name, payload, (*expect, *mode), (now, resend))
+            }
+            Change::RemoveXattr { id, name } => self.remove_xattr(*id, name, (now, resend)),
+            Change::Write { id, size, mtime, mode, parts } => {
+                self.write(*id, &data::WriteMeta { size: *size, mtime: *mtime, mode: *mode, now }, parts, payload)
+            }
+            Change::Truncate { id, size, brick_len, mtime, mode } => {
+                self.truncate(*id, (*size, *brick_len), *mtime, *mode, now)
+            }
+            Change::Punch { id, unit, count, mtime } => self.punch(*id, *unit, *count, *mtime, now),
+            Change::Allocate { id, size, offset, len, keep_size } => {
+                self.allocate(*id, *size, (*offset, *len), *keep_size, now)
+            }
+            Change::Purge { id } => self.purge(*id),
+        }
+    }
+
+    /// Whether the request may block on the disk for long, so that it should run where waiting harms nobody.
+    pub fn is_slow(&self, request: &Request) -> bool {
+        match request {
+            Request::Format { .. }
+            | Request::Own { .. }
+            | Request::Disown
+            | Request::SetMembership { .. }
+            | Request::Fsync { .. }
+            | Request::SyncAll
+            | Request::ReadDir { .. }
+            | Request::Resolve { .. }
+            | Request::Allocated { .. }
+            | Request::PurgeOrphans => true,
+            Request::Read { id, parts } => !self.is_cached(*id, parts),
+            Request::Release { id } => self.release_is_slow(*id),
+            Request::Change { change, .. } => match change {
+                Change::Truncate { .. } | Change::Punch { .. } | Change::Allocate { .. } | Change::Purge { .. } => true,
+                Change::Unlink { keep, .. } => !keep,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Clean shutdown: everything durable.
+    ///
+    /// # Errors
+    /// What the disk said; then what was not synced before may be lost.
+    pub fn close(&self) -> io::Result<()> {
+        if self.areas.get().is_none() || self.failed.load(Relaxed) {
+            return Ok(());
+        }
+        self.settle_all();
+        self.disk.sync_fs()
+    }
+
+    /// Why the brick serves no more.
+    fn failure(&self) -> Option<String> {
+        if !self.failed.load(Relaxed) {
+            return None;
+        }
+        Some(self.failure.get().cloned().unwrap_or_else(|| "the disk failed".into()))
+    }
+
+    /// Stops the brick for good: after a failed write or sync nobody knows what is on the disk.
+    fn fail(&self, why: &io::Error) -> Fault {
+        let why = self.failure.get_or_init(|| why.to_string());
+        self.failed.store(true, Relaxed);
+        tracing::error!(why, "brick failed");
+        Fault::Failed(why.clone())
+    }
+
+    fn fault(&self, error: Error) -> Fault {
+        match error {
+            Error::Fault(fault) => fault,
+            Error::Os(error) if is_disk_failure(&error) => self.fail(&error),
+            Error::Os(error) => Fault::Errno(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+}

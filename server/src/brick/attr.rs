@@ -1,0 +1,108 @@
+//! Attributes as the volume sees them.
+
+use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::layout::{Layout, Level};
+use net_raid_proto::message::{Attr, Entry, Kind, Reply, SetAttr};
+
+use super::Brick;
+use super::error::Result;
+use super::node::{Node, State};
+use super::object::Meta;
+use crate::disk::{Disk, Stat};
+
+/// An object with its attributes.
+pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
+    let recorded = meta.recorded.as_ref();
+    let kind = recorded.map_or(&stat.kind, |recorded| &recorded.kind).clone();
+    let size = match kind {
+        Kind::File => meta.size.unwrap_or(stat.size),
+        Kind::Directory | Kind::Symlink => stat.size,
+        _ => 0,
+    };
+    let attr = Attr {
+        kind,
+        mode: recorded.map_or(stat.mode, |recorded| recorded.mode),
+        nlink: if orphan { stat.nlink.saturating_sub(1) } else { stat.nlink },
+        uid: recorded.map_or(stat.uid, |recorded| recorded.uid),
+        gid: recorded.map_or(stat.gid, |recorded| recorded.gid),
+        size,
+        brick_blocks: stat.blocks,
+        atime: stat.atime,
+        mtime: stat.mtime,
+        ctime: meta.ctime.max(stat.mtime),
+    };
+    // Only files have a layout; for the others the field is there without a meaning.
+    let layout = meta.layout.unwrap_or_else(|| Layout::new(Level::Raid1, 2));
+    Entry { id: meta.id, stamp: meta.stamp, layout, attr }
+}
+
+impl<D: Disk> Brick<D> {
+    pub(super) fn get_attr(&self, id: ObjectId) -> Result<Reply> {
+        if let Some(entry) = self.peek(id)? {
+            return Ok(Reply::Entry(Box::new(entry)));
+        }
+        let node = self.node(id)?;
+        let state = node.state();
+        let stat = self.disk.stat(&node.handle)?;
+        Ok(Reply::Entry(Box::new(entry(&state.meta, &stat, state.orphan))))
+    }
+
+    /// Attributes of an object that is not open, without opening it.
+    fn peek(&self, id: ObjectId) -> Result<Option<Entry>> {
+        if id == ObjectId::ROOT || self.cache.get(id).is_some() {
+            return Ok(None);
+        }
+        let Some(place) = self.table.get(id) else { return Ok(None) };
+        let dir = self.directory(place.parent)?;
+        let _names = dir.names();
+        let child = self.child(&dir, &place.name)?.filter(|child| child.meta.id == id);
+        Ok(child.map(|child| entry(&child.meta, &child.stat, false)))
+    }
+
+    pub(super) fn set_attr(&self, id: ObjectId, set: &SetAttr, now: Timestamp) -> Result<Reply> {
+        self.stamp(id)?;
+        let node = self.node(id)?;
+        let mut state = node.state_mut();
+        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        if let Some(recorded) = &mut meta.recorded {
+            recorded.mode = set.mode.map_or(recorded.mode, |mode| mode & 0o7777);
+            recorded.uid = set.uid.unwrap_or(recorded.uid);
+            recorded.gid = set.gid.unwrap_or(recorded.gid);
+        } else {
+            self.set_native(&node, set)?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            self.disk.set_times(&node.handle, set.atime, set.mtime)?;
+        }
+        self.put_meta(&node, &mut state, meta)?;
+        state.changes += 1;
+        Ok(Reply::Done)
+    }
+
+    fn set_native(&self, node: &Node<D>, set: &SetAttr) -> Result<()> {
+        let mut mode = set.mode.map(|mode| mode & 0o7777);
+        if set.uid.is_some() || set.gid.is_some() {
+            // The kernel takes set-id bits away at a change of owner; whether the volume does is the client's say.
+            let before = self.disk.stat(&node.handle)?.mode;
+            self.disk.set_owner(&node.handle, set.uid, set.gid)?;
+            mode = mode.or((before & 0o6000 != 0).then_some(before));
+        }
+        match mode {
+            // A symbolic link's own mode is always 0777 on Linux.
+            Some(mode) if node.kind != Kind::Symlink => Ok(self.disk.set_mode(&node.handle, mode)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets permission bits together with another change of the object.
+    pub(super) fn set_mode_with(&self, node: &Node<D>, state: &mut State<D>, mode: u32) -> Result<()> {
+        let mut meta = state.meta.clone();
+        if let Some(recorded) = &mut meta.recorded {
+            recorded.mode = mode & 0o7777;
+            return self.put_meta(node, state, meta);
+        }
+        self.disk.set_mode(&node.handle, mode & 0o7777)?;
+        state.changes += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! The label files: two copies, written in turn, each whole and durable before the other is touched.
+//! See docs/on-disk.md.
+
+use std::io;
+
+use net_raid_proto::codec;
+use net_raid_proto::ids::Name;
+use net_raid_proto::limits::BODY_MAX;
+use net_raid_proto::membership::{FORMAT_VERSION, Label};
+use net_raid_proto::message::Holder;
+
+use super::OpenError;
+use crate::disk::{Disk, RenameMode};
+
+const MAGIC: [u8; 8] = *b"NRlabel\n";
+const HEADER_LEN: usize = 8 + 2 + 2 + 8 + 4 + 4;
+const CRC_AT: usize = HEADER_LEN - 4;
+
+/// What a label file says.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Stored {
+    pub(super) label: Label,
+    /// Who took the newest epoch, unless it was given up since.
+    pub(super) holder: Option<Holder>,
+}
+
+/// What is found where a label should be.
+#[derive(Debug, PartialEq)]
+pub(super) enum Found {
+    /// No file.
+    Missing,
+    /// Damaged or half written.
+    Torn,
+    /// Of a newer format.
+    Newer(u16),
+    /// A label and its sequence number.
+    Valid(u64, Box<Stored>),
+}
+
+/// A fixed name under `.net_raid/`.
+pub(super) fn internal(name: &str) -> Name {
+    Name::new(name.as_bytes()).expect("internal names are valid")
+}
+
+pub(super) fn encode(sequence: u64, stored: &Stored) -> io::Result<Vec<u8>> {
+    let mut out = vec![0; HEADER_LEN];
+    codec::encode(stored, BODY_MAX, &mut out).map_err(io::Error::other)?;
+    let body_len = (out.len() - HEADER_LEN) as u32;
+    out[..8].copy_from_slice(&MAGIC);
+    out[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[12..20].copy_from_slice(&sequence.to_le_bytes());
+    out[20..24].copy_from_slice(&body_len.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..CRC_AT]), &out[HEADER_LEN..]);
+    out[CRC_AT..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
+    Ok(out)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Found {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else { return Found::Torn };
+    let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+    let Some(body) = rest.get(..u32_at(20) as usize) else { return Found::Torn };
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..CRC_AT]), body);
+    if header[..8] != MAGIC || u32_at(CRC_AT) != crc {
+        return Found::Torn;
+    }
+    // The frame around the body stays the same for ever, so a newer body is told from a torn one.
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if version > FORMAT_VERSION {
+        return Found::Newer(version);
+    }
+    let sequence = u64::from_le_bytes(header[12..20].try_into().expect("8 bytes"));
+    match codec::decode(body, BODY_MAX) {
+        Ok(stored) => Found::Valid(sequence, Box::new(stored)),
+        Err(_) => Found::Torn,
+    }
+}
+
+fn file_name(sequence: u64) -> Name {
+    internal(if sequence.is_multiple_of(2) { "label.0" } else { "label.1" })
+}
+
+fn read<D: Disk>(disk: &D, area: &D::Handle, name: &Name) -> io::Result<Found> {
+    let file = match disk.open(area, &[name]) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Found::Missing),
+        opened => opened?.0,
+    };
+    let mut bytes = Vec::new();
+    disk.read_at(&file, &mut bytes, HEADER_LEN + BODY_MAX, 0)?;
+    Ok(decode(&bytes))
+}
+
+/// The newest label with its sequence number; `None` when there never was one.
+pub(super) fn load<D: Disk>(disk: &D, area: &D::Handle) -> Result<Option<(u64, Stored)>, OpenError> {
+    let found = [read(disk, area, &file_name(0))?, read(disk, area, &file_name(1))?];
+    let newer = found.iter().find_map(|found| if let Found::Newer(version) = found { Some(*version) } else { None });
+    if let Some(version) = newer {
+        return Err(OpenError::NewerFormat { version, known: FORMAT_VERSION });
+    }
+    if found.iter().all(|found| *found == Found::Missing) {
+        return Ok(None);
+    }
+    let valid = found.into_iter().filter_map(|found| match found {
+        Found::Valid(sequence, stored) => Some((sequence, *stored)),
+        _ => None,
+    });
+    valid.max_by_key(|(sequence, _)| *sequence).map(Some).ok_or(OpenError::LabelsDamaged)
+}
+
+/// Writes a label durably over the older copy.
+pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<()> {
+    let bytes = encode(sequence, stored)?;
+    let name = file_name(sequence);
+    let (file, _) = disk.open(area, &[&name])?;
+    disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
+    disk.truncate(&file, bytes.len() as u64)?;
+    disk.sync_all(&file)
+}
+
+/// Writes both copies for the first time: a copy appears whole or not at all.
+pub(super) fn store_first<D: Disk>(disk: &D, area: &D::Handle, stored: &Stored) -> io::Result<()> {
+    for sequence in [0, 1] {
+        let bytes = encode(sequence, stored)?;
+        let fresh = internal("label.new");
+        match disk.unlink(area, &fresh) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(area, &fresh, 0o600)?;
+        disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
+        disk.sync_all(&file)?;
+        disk.rename(area, &fresh, area, &file_name(sequence), RenameMode::Replace)?;
+        disk.sync_all(area)?;
+    }
+    Ok(())
+}

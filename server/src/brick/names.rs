@@ -1,0 +1,77 @@
+//! Looking at names: lookup, pages of directories, resolving.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use net_raid_proto::ids::{Name, ObjectId};
+use net_raid_proto::limits::TARGET_MAX;
+use net_raid_proto::message::{DirEntry, Kind, Reply};
+
+use super::Brick;
+use super::attr::entry;
+use super::error::{Result, errno};
+use super::node::Node;
+use crate::disk::{DirItem, Disk};
+
+impl<D: Disk> Brick<D> {
+    pub(super) fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Reply> {
+        let dir = self.directory(parent)?;
+        let _names = dir.names();
+        let child = self.child(&dir, name)?.ok_or_else(|| errno(libc::ENOENT))?;
+        self.seen(child.meta.id, parent, name);
+        Ok(Reply::Entry(Box::new(entry(&child.meta, &child.stat, false))))
+    }
+
+    /// Notes a name in the table. Whether it is durable nobody knows, so it counts as given now.
+    pub(super) fn seen(&self, id: ObjectId, parent: ObjectId, name: &Name) {
+        self.table.seen(id, parent, name, self.round.load(Relaxed));
+    }
+
+    pub(super) fn resolve(&self, id: ObjectId, path: &[Name]) -> Result<Reply> {
+        let mut at = ObjectId::ROOT;
+        for name in path {
+            let dir = self.directory(at)?;
+            let _names = dir.names();
+            let meta = self.child_meta(&dir, name)?.ok_or_else(|| errno(libc::ENOENT))?;
+            self.seen(meta.id, at, name);
+            at = meta.id;
+        }
+        if at == id { Ok(Reply::Done) } else { Err(errno(libc::ESTALE)) }
+    }
+
+    pub(super) fn read_dir(&self, id: ObjectId, cursor: u64, attributes: bool) -> Result<Reply> {
+        let dir = self.directory(id)?;
+        let _names = dir.names();
+        let page = self.disk.read_dir(&dir.handle, cursor)?;
+        let next = page.last().map(|item| item.next);
+        let mut entries = Vec::with_capacity(page.len());
+        for item in page {
+            if let Some(found) = self.dir_entry(&dir, item, attributes)? {
+                self.seen(found.id, id, &found.name);
+                entries.push(found);
+            }
+        }
+        Ok(Reply::Page { entries, next })
+    }
+
+    fn dir_entry(&self, dir: &Node<D>, item: DirItem, attributes: bool) -> Result<Option<DirEntry>> {
+        let name = item.name;
+        let Some(child) = self.child(dir, &name)? else { return Ok(None) };
+        let found = entry(&child.meta, &child.stat, false);
+        let kind = found.attr.kind.clone();
+        let entry = attributes.then(|| Box::new(found));
+        Ok(Some(DirEntry { name, id: child.meta.id, kind, entry }))
+    }
+
+    pub(super) fn read_link(&self, id: ObjectId) -> Result<Reply> {
+        let node = self.node(id)?;
+        if node.kind != Kind::Symlink {
+            return Err(errno(libc::EINVAL));
+        }
+        if node.state().meta.recorded.is_none() {
+            return Ok(Reply::Bytes(self.disk.read_link(&node.handle)?));
+        }
+        let mut target = Vec::new();
+        self.disk.read_at(&node.handle, &mut target, TARGET_MAX, 0)?;
+        Ok(Reply::Bytes(target))
+    }
+}

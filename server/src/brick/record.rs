@@ -1,0 +1,62 @@
+//! Records of units: generation of the last write and one digest a block. See docs/on-disk.md.
+
+use net_raid_proto::ids::{Digest, Generation};
+use net_raid_proto::limits::BLOCKS_PER_UNIT;
+
+/// Bytes of a record in a side file.
+pub(super) const RECORD_LEN: usize = 8 + 16 * BLOCKS_PER_UNIT;
+
+/// Digest of a block whose record is damaged: no content has it, so the block counts as damaged.
+pub(super) const UNKNOWN: Digest = Digest([0xff; 16]);
+
+/// What stands for one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Generation of its last write, 0 when it was never written.
+    pub(super) generation: Generation,
+    /// One digest a block.
+    pub(super) digests: [Digest; BLOCKS_PER_UNIT],
+}
+
+impl Record {
+    /// A unit that was never written.
+    pub(super) const BLANK: Record = Record { generation: Generation(0), digests: [Digest::HOLE; BLOCKS_PER_UNIT] };
+
+    /// A unit of holes, made so in `generation`.
+    pub(super) fn hole(generation: Generation) -> Record {
+        Record { generation, ..Record::BLANK }
+    }
+
+    pub(super) fn encode(&self) -> [u8; RECORD_LEN] {
+        let mut out = [0; RECORD_LEN];
+        out[4..8].copy_from_slice(&generation_bytes(self.generation));
+        for (place, digest) in out[8..].chunks_exact_mut(16).zip(&self.digests) {
+            place.copy_from_slice(&digest.0);
+        }
+        let crc = crc32c::crc32c(&out[4..]);
+        out[..4].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads a record; a torn one says so by [`UNKNOWN`] digests.
+    pub(super) fn decode(bytes: &[u8; RECORD_LEN]) -> Record {
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Record::BLANK;
+        }
+        let crc = u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"));
+        if crc != crc32c::crc32c(&bytes[4..]) {
+            return Record { generation: Generation(0), digests: [UNKNOWN; BLOCKS_PER_UNIT] };
+        }
+        let generation = u32::from_le_bytes(bytes[4..8].try_into().expect("4 bytes"));
+        let mut record = Record::hole(Generation(generation.into()));
+        for (digest, place) in record.digests.iter_mut().zip(bytes[8..].chunks_exact(16)) {
+            digest.0.copy_from_slice(place);
+        }
+        record
+    }
+}
+
+/// A generation as stored: 32 bits of checkpoints, half a minute each, last 4,000 years.
+pub(super) fn generation_bytes(generation: Generation) -> [u8; 4] {
+    u32::try_from(generation.0).unwrap_or(u32::MAX).to_le_bytes()
+}

@@ -1,0 +1,146 @@
+//! Length and holes of files.
+
+use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
+use net_raid_proto::message::Reply;
+
+use super::Brick;
+use super::error::{Result, errno};
+use super::node::{Node, State};
+use super::object::Meta;
+use super::records::RecordRun;
+use crate::disk::Disk;
+
+/// Most ranges of one answer to `Allocated`: 16 bytes each, far below a body's limit.
+const RANGES_MAX: usize = 1024;
+
+impl<D: Disk> Brick<D> {
+    pub(super) fn truncate(
+        &self,
+        id: ObjectId,
+        (size, brick_len): (u64, u64),
+        mtime: Option<Timestamp>,
+        mode: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Reply> {
+        if size > i64::MAX as u64 {
+            return Err(errno(libc::EFBIG));
+        }
+        self.stamp(id)?;
+        let node = self.file(id)?;
+        let mut state = node.state_mut();
+        self.outdate(&node, &mut state)?;
+        let len = self.disk.stat(&node.handle)?.size;
+        // Where the length is the logical size it grows too; elsewhere nothing is needed beyond the units.
+        let new_len = if state.meta.size.is_none() { size } else { len.min(brick_len) };
+        if new_len != len {
+            self.disk.truncate(&node.handle, new_len)?;
+        }
+        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        if let Some(present) = &mut meta.size {
+            *present = size;
+        }
+        self.cut_records(&node, &mut state, &mut meta, new_len.min(brick_len))?;
+        self.put_meta(&node, &mut state, meta)?;
+        self.finish_resize(&node, &mut state, mtime, mode)
+    }
+
+    /// Makes every block that begins at `len` or behind it a hole.
+    fn cut_records(&self, node: &Node<D>, state: &mut State<D>, meta: &mut Meta, len: u64) -> Result<()> {
+        let generation = self.generation();
+        let (unit, blocks) = (len / UNIT_SIZE as u64, (len % UNIT_SIZE as u64).div_ceil(BLOCK_SIZE as u64) as usize);
+        state.recent = None;
+        if blocks == 0 {
+            return self.blank_units(state, meta, unit..u64::MAX, generation);
+        }
+        let mut record = self.load_record(state, unit)?;
+        if record.digests[blocks..].iter().any(super::locate::is_data) {
+            record.generation = generation;
+            record.digests[blocks..].fill(net_raid_proto::ids::Digest::HOLE);
+            self.store_records(node, state, meta, &[RecordRun { unit, records: vec![record] }])?;
+        }
+        self.blank_units(state, meta, unit + 1..u64::MAX, generation)
+    }
+
+    pub(super) fn punch(
+        &self,
+        id: ObjectId,
+        unit: u64,
+        count: u64,
+        mtime: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Reply> {
+        self.stamp(id)?;
+        let node = self.file(id)?;
+        let mut state = node.state_mut();
+        self.outdate(&node, &mut state)?;
+        let len = self.disk.stat(&node.handle)?.size;
+        let start = unit.saturating_mul(UNIT_SIZE as u64);
+        let end = unit.saturating_add(count).saturating_mul(UNIT_SIZE as u64).min(len);
+        if start < end {
+            self.disk.punch(&node.handle, start, end - start)?;
+        }
+        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        state.recent = None;
+        self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), self.generation())?;
+        self.put_meta(&node, &mut state, meta)?;
+        self.finish_resize(&node, &mut state, mtime, None)
+    }
+
+    pub(super) fn allocate(
+        &self,
+        id: ObjectId,
+        size: Option<u64>,
+        (offset, len): (u64, u64),
+        keep_size: bool,
+        now: Timestamp,
+    ) -> Result<Reply> {
+        self.stamp(id)?;
+        let node = self.file(id)?;
+        let mut state = node.state_mut();
+        if len > 0 {
+            self.disk.allocate(&node.handle, offset, len, keep_size)?;
+        }
+        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        if let (Some(present), Some(size)) = (&mut meta.size, size) {
+            *present = size.max(*present);
+        }
+        self.put_meta(&node, &mut state, meta)?;
+        Ok(Reply::Done)
+    }
+
+    fn finish_resize(
+        &self,
+        node: &Node<D>,
+        state: &mut State<D>,
+        mtime: Option<Timestamp>,
+        mode: Option<u32>,
+    ) -> Result<Reply> {
+        if let Some(mode) = mode {
+            self.set_mode_with(node, state, mode)?;
+        }
+        if mtime.is_some() {
+            self.disk.set_times(&node.handle, None, mtime)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn allocated(&self, id: ObjectId, unit: u64, count: u32) -> Result<Reply> {
+        let node = self.file(id)?;
+        let _state = node.state();
+        let unit_size = UNIT_SIZE as u64;
+        let end = unit.saturating_add(count.into()).saturating_mul(unit_size).min(i64::MAX as u64);
+        let mut at = unit.saturating_mul(unit_size);
+        let mut ranges = Vec::new();
+        while at < end && ranges.len() < RANGES_MAX {
+            match self.disk.next_data(&node.handle, at)?.filter(|(start, _)| *start < end) {
+                Some((start, stop)) => {
+                    ranges.push((start, stop.min(end)));
+                    at = stop;
+                }
+                None => at = end,
+            }
+        }
+        Ok(Reply::Ranges { ranges, more: at < end })
+    }
+}

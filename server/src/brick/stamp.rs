@@ -1,0 +1,68 @@
+//! Stamps and the object attribute: what changed in which generation, and when.
+
+use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::message::Fault;
+
+use super::Brick;
+use super::error::Result;
+use super::node::{Node, State};
+use super::object::Meta;
+use crate::disk::{Disk, XattrMode};
+
+impl<D: Disk> Brick<D> {
+    /// Stamps an object and everything above it with the present generation, before it changes.
+    ///
+    /// From the root down: at any moment, a stamped object's ancestors are stamped, so one look at
+    /// the object is enough the next time.
+    pub(super) fn stamp(&self, id: ObjectId) -> Result<()> {
+        let generation = self.generation();
+        let mut chain = Vec::new();
+        let mut at = id;
+        loop {
+            let node = self.node(at)?;
+            let (stamped, orphan) = {
+                let state = node.state();
+                (state.meta.stamp >= generation, state.orphan)
+            };
+            if stamped {
+                break;
+            }
+            chain.push(node);
+            if at == ObjectId::ROOT || orphan {
+                break;
+            }
+            at = self.table.get(at).ok_or(Fault::Unresolved(at))?.parent;
+        }
+        for node in chain.iter().rev() {
+            let mut state = node.state_mut();
+            if state.meta.stamp < generation {
+                let meta = Meta { stamp: generation, ..state.meta.clone() };
+                self.put_meta(node, &mut state, meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an object's attribute; in memory it changes only when the disk took it.
+    pub(super) fn put_meta(&self, node: &Node<D>, state: &mut State<D>, meta: Meta) -> Result<()> {
+        if meta == state.meta {
+            return Ok(());
+        }
+        self.disk.set_xattr(&node.handle, self.attr_name(), &meta.encode(), XattrMode::Any)?;
+        state.meta = meta;
+        state.changes += 1;
+        Ok(())
+    }
+
+    /// Sets the time of the last change.
+    pub(super) fn touch(&self, node: &Node<D>, now: Timestamp) -> Result<()> {
+        let mut state = node.state_mut();
+        let meta = Meta { ctime: now, ..state.meta.clone() };
+        self.put_meta(node, &mut state, meta)
+    }
+
+    /// A directory's names changed: its mtime, from which its ctime follows.
+    pub(super) fn touch_names(&self, dir: &Node<D>, now: Timestamp) -> Result<()> {
+        Ok(self.disk.set_times(&dir.handle, None, Some(now))?)
+    }
+}

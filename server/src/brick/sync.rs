@@ -1,0 +1,89 @@
+//! Making things durable.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use net_raid_proto::ids::ObjectId;
+use net_raid_proto::message::{Kind, Reply};
+
+use super::Brick;
+use super::error::{Error, Result};
+use super::node::Node;
+use crate::disk::Disk;
+
+impl<D: Disk> Brick<D> {
+    pub(super) fn fsync(&self, id: ObjectId, data_only: bool) -> Result<Reply> {
+        let node = self.node(id)?;
+        self.settle_small(&node);
+        let result = self.sync_object(&node, data_only).and_then(|()| self.sync_names(&node));
+        result.map_err(|error| self.sync_failed(error))?;
+        Ok(Reply::Done)
+    }
+
+    /// A failed sync loses what the kernel had not written, whatever the error was.
+    fn sync_failed(&self, error: Error) -> Error {
+        match error {
+            Error::Os(error) => self.fail(&error).into(),
+            fault => fault,
+        }
+    }
+
+    /// Without the object's lock: reads and writes go on, and what they add is theirs to sync.
+    fn sync_object(&self, node: &Node<D>, data_only: bool) -> Result<()> {
+        let (changes, durable, side, side_new) = {
+            let state = node.state();
+            (state.changes, state.durable, state.side.clone(), state.side_new)
+        };
+        if node.kind == Kind::File {
+            if let Some(side) = &side {
+                self.disk.sync_data(side)?;
+            }
+            if side.is_some() && side_new {
+                self.sync_side_name(node.id)?;
+            }
+            // fdatasync leaves out extended attributes, and with them sizes and inline records.
+            if data_only && changes == durable {
+                self.disk.sync_data(&node.handle)?;
+            } else {
+                self.disk.sync_all(&node.handle)?;
+            }
+        } else {
+            self.disk.sync_all(&node.handle)?;
+        }
+        let mut state = node.state_mut();
+        state.durable = state.durable.max(changes);
+        // A record file that appeared meanwhile is new still.
+        state.side_new &= side.is_none();
+        Ok(())
+    }
+
+    fn sync_side_name(&self, id: ObjectId) -> Result<()> {
+        let records = &self.areas()?.records;
+        let bucket = super::label::internal(&format!("{:02x}", id.0 as u8));
+        let (bucket, _) = self.disk.open(records, &[&bucket])?;
+        Ok(self.disk.sync_all(&bucket)?)
+    }
+
+    /// Makes the name of an object durable, and those above it, where they are new.
+    fn sync_names(&self, node: &Node<D>) -> Result<()> {
+        if node.state().orphan {
+            return Ok(());
+        }
+        let mut at = node.id;
+        while at != ObjectId::ROOT && self.table.round(at).is_some_and(|round| round > self.durable_round.load(Relaxed))
+        {
+            let Some(place) = self.table.get(at) else { break };
+            let dir = self.directory(place.parent)?;
+            self.disk.sync_all(&dir.handle)?;
+            self.table.durable(at, &place);
+            at = place.parent;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync_all(&self) -> Result<Reply> {
+        let round = self.round.fetch_add(1, Relaxed);
+        self.disk.sync_fs().map_err(|error| self.sync_failed(error.into()))?;
+        self.durable_round.fetch_max(round, Relaxed);
+        Ok(Reply::Done)
+    }
+}
