@@ -1,0 +1,215 @@
+//! A cluster in one process: real brick cores and the real volume, joined by in-memory streams.
+
+#![allow(dead_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use net_raid_client::config::{self, ServerAddr, VolumeConfig};
+use net_raid_client::events::EventLog;
+use net_raid_client::volume::{AssemblyError, Volume, open};
+use net_raid_client::world::{Connecting, Random, Stream, Transport, WallClock, World};
+use net_raid_proto::ids::{BrickId, Timestamp};
+use net_raid_server::brick::{Brick, BrickOptions};
+use net_raid_server::disk::RealDisk;
+use net_raid_server::session::{Context, SlowWork, serve};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Bytes that an in-memory stream holds.
+const STREAM_BUFFER: usize = 256 * 1024;
+
+/// A brick that can be killed, frozen and started again.
+pub struct Node {
+    /// Its directory.
+    pub dir: PathBuf,
+    running: Mutex<Option<Running>>,
+    /// Nothing passes in either direction, and nothing is said about it.
+    pub frozen: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+struct Running {
+    context: Arc<Context<Brick<RealDisk>>>,
+    stop: watch::Sender<bool>,
+    /// Tasks that carry bytes: aborting them is a connection reset.
+    pumps: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
+}
+
+impl Node {
+    fn new(dir: PathBuf) -> Arc<Node> {
+        std::fs::create_dir_all(&dir).expect("brick directory");
+        let node = Node { dir, running: Mutex::new(None), frozen: Arc::default() };
+        node.start();
+        Arc::new(node)
+    }
+
+    /// Starts a stopped brick.
+    pub fn start(&self) {
+        let disk = RealDisk::open(&self.dir).expect("open the directory");
+        let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(random()) };
+        let brick = Brick::open(disk, options).expect("open the brick");
+        let start = Instant::now();
+        let context = Context::new(brick, SlowWork::Threads, move || start.elapsed().as_millis() as u64);
+        let running = Running { context: Arc::new(context), stop: watch::channel(false).0, pumps: Arc::default() };
+        *self.running.lock().unwrap() = Some(running);
+    }
+
+    /// What kill -9 does.
+    pub fn kill(&self) {
+        let Some(running) = self.running.lock().unwrap().take() else { return };
+        running.pumps.lock().unwrap().iter().for_each(|pump| pump.abort());
+        running.stop.send_replace(true);
+    }
+
+    /// SIGSTOP (true), SIGCONT (false).
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::SeqCst);
+    }
+
+    fn connect(&self) -> io::Result<Stream> {
+        let Some(running) = self.running.lock().unwrap().clone() else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let (near, mid_near) = tokio::io::duplex(STREAM_BUFFER);
+        let (far, mid_far) = tokio::io::duplex(STREAM_BUFFER);
+        let (near_reader, near_writer) = tokio::io::split(near);
+        let (far_reader, far_writer) = tokio::io::split(far);
+        let (mid_near_reader, mid_near_writer) = tokio::io::split(mid_near);
+        let (mid_far_reader, mid_far_writer) = tokio::io::split(mid_far);
+        let frozen = Arc::clone(&self.frozen);
+        let there = tokio::spawn(pump(mid_near_reader, mid_far_writer, Arc::clone(&frozen)));
+        let back = tokio::spawn(pump(mid_far_reader, mid_near_writer, frozen));
+        running.pumps.lock().unwrap().extend([there, back]);
+        let (context, stop) = (Arc::clone(&running.context), running.stop.subscribe());
+        let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        tokio::spawn(async move { serve(&context, far_reader, far_writer, peer, stop).await });
+        Ok(Stream { reader: Box::new(near_reader), writer: Box::new(near_writer) })
+    }
+}
+
+async fn pump<R, W>(mut from: R, mut to: W, frozen: Arc<AtomicBool>)
+where
+    R: tokio::io::AsyncRead + Unpin,
+    W: tokio::io::AsyncWrite + Unpin,
+{
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let Ok(len @ 1..) = from.read(&mut buffer).await else { break };
+        while frozen.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if to.write_all(&buffer[..len]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+struct Net(Vec<Arc<Node>>);
+
+impl Transport for Net {
+    fn connect<'a>(&'a self, server: &'a ServerAddr) -> Connecting<'a> {
+        let node = &self.0[usize::from(server.port) - 1];
+        Box::pin(async move {
+            while node.frozen.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            node.connect()
+        })
+    }
+}
+
+struct Ticking(AtomicU64);
+
+impl WallClock for Ticking {
+    fn now(&self) -> Timestamp {
+        let tick = self.0.fetch_add(1, Ordering::Relaxed);
+        Timestamp { secs: 1_700_000_000 + (tick / 1000) as i64, nanos: (tick % 1000) as u32 * 1_000_000 }
+    }
+}
+
+struct Chance;
+
+impl Random for Chance {
+    fn bytes(&self) -> [u8; 16] {
+        random()
+    }
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+/// A volume and its bricks.
+pub struct Cluster {
+    /// The servers, by slot, then the spares.
+    pub nodes: Vec<Arc<Node>>,
+    /// The configuration.
+    pub config: VolumeConfig,
+    /// Where everything is.
+    pub dir: tempfile::TempDir,
+    world: World,
+}
+
+impl Cluster {
+    /// Empty bricks for a volume of `level` over `servers`, and `spares` more.
+    pub fn new(level: u8, servers: usize, spares: usize) -> Cluster {
+        let base = std::env::var_os("NET_RAID_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let dir = tempfile::Builder::new().prefix("net_raid_cluster").tempdir_in(base).expect("temporary directory");
+        let nodes: Vec<Arc<Node>> =
+            (0..servers + spares).map(|i| Node::new(dir.path().join(format!("b{i}")))).collect();
+        let config = config_of(level, servers, spares, dir.path());
+        let world = World {
+            transport: Arc::new(Net(nodes.clone())),
+            clock: Arc::new(Ticking(AtomicU64::new(0))),
+            random: Arc::new(Chance),
+        };
+        Cluster { nodes, config, dir, world }
+    }
+
+    /// Assembles the volume.
+    pub async fn open(&self) -> Result<Arc<Volume>, AssemblyError> {
+        let events = EventLog::open(Some(&self.errorlog())).expect("error log");
+        open(&self.config, self.world.clone(), Arc::new(events)).await
+    }
+
+    fn errorlog(&self) -> PathBuf {
+        self.dir.path().join("errors.log")
+    }
+
+    /// What the error log says so far.
+    pub fn events(&self) -> String {
+        std::fs::read_to_string(self.errorlog()).unwrap_or_default()
+    }
+
+    /// Waits until the error log says something.
+    pub async fn wait_event(&self, words: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.events().contains(words) {
+            assert!(Instant::now() < deadline, "no event {words:?} in:\n{}", self.events());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn config_of(level: u8, servers: usize, spares: usize, dir: &Path) -> VolumeConfig {
+    let list = |range: std::ops::Range<usize>| {
+        range.map(|i| format!("127.0.0.1:{}", i + 1)).collect::<Vec<_>>().join(", ")
+    };
+    let hotswap = if spares > 0 { format!("hotswap = {}\n", list(servers..servers + spares)) } else { String::new() };
+    let text = format!(
+        "timeout = 5\nstall = 1\ncache_size = 16M\ndiskname = TEST\nmountpoint = {}\nraid = {level}\nservers = {}\n{hotswap}",
+        dir.display(),
+        list(0..servers)
+    );
+    let config = config::parse(Path::new("test.conf"), &text).unwrap_or_else(|errors| panic!("{errors}"));
+    config.volumes.into_iter().next().expect("one volume")
+}
