@@ -1,1 +1,81 @@
-//! Follows.
+//! The command line of `net_raid_client`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{self, Config, ConfigErrors};
+use crate::daemon::{self, LogFormat, Plan};
+
+#[cfg(test)]
+mod tests;
+
+const HELP: &str = "\
+Example of a configuration, with one volume:
+  errorlog = /var/log/net_raid.log
+  timeout = 10
+
+  diskname = STORAGE1
+  mountpoint = /mnt/storage1
+  raid = 6
+  servers = 10.0.0.1:10001, 10.0.0.2:10001, 10.0.0.3:10001, 10.0.0.4:10001
+  hotswap = 10.0.0.5:10001
+
+  net_raid_client --check storage.conf    is it right?
+  net_raid_client storage.conf            mount all volumes
+  umount /mnt/storage1                    end one; `kill -TERM` ends all
+
+Exit status: 0 if every volume is mounted, 1 if some are not, 2 for a wrong command line or configuration (nothing is
+mounted then).";
+
+/// Mounts the volumes that a configuration file names, and returns once all of them serve.
+#[derive(Debug, Parser)]
+#[command(name = "net_raid_client", version, after_help = HELP)]
+struct Args {
+    /// The configuration file.
+    config: PathBuf,
+
+    /// Only check the configuration and the mountpoints: exit status 0 or 2.
+    #[arg(long, conflicts_with_all = ["foreground", "pid_file"])]
+    check: bool,
+
+    /// Stay in the foreground, with messages on stderr (RUST_LOG says which, `info` by default).
+    #[arg(long)]
+    foreground: bool,
+
+    /// Write the daemon's process id to this file, and remove it in the end.
+    #[arg(long, value_name = "PATH")]
+    pid_file: Option<PathBuf>,
+
+    /// How messages on stderr look.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// Does what the command line asks for. To be called before the process has a second thread, because it may fork.
+pub fn run() -> ExitCode {
+    // Exits by itself: 2 for a wrong command line, 0 for --help and --version.
+    let args = Args::parse();
+    let config = match load(&args.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            // Without a stderr there is still the exit status.
+            let _ = errors.print();
+            return ExitCode::from(daemon::EXIT_USAGE);
+        }
+    };
+    if args.check {
+        let count = config.volumes.len();
+        println!("{}: {count} volume{}, all right", args.config.display(), if count == 1 { "" } else { "s" });
+        return ExitCode::SUCCESS;
+    }
+    let Args { foreground, pid_file, log_format, .. } = args;
+    ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
+}
+
+fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let (config, text) = config::load(path)?;
+    config::check_mountpoints(path, &config, &text)?;
+    Ok(config)
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! `net_raid_client CONFIG`: see [`net_raid_client::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    net_raid_client::cli::run()
+}

@@ -22,7 +22,7 @@ use super::Adapter;
 use super::answer::{Lookup, Xattr};
 use super::capabilities::negotiate;
 use super::convert::{caller, id, kind, permissions, set_time, timestamp};
-use super::page::{Entries, Page};
+use super::page::{Entries, Page, Place};
 use super::run::Work;
 use crate::fs::{self, SetAttrs};
 
@@ -35,7 +35,8 @@ impl Adapter {
         let (fs, answer) = (Arc::clone(&self.fs), Page::new(reply));
         let page = answer.share();
         self.runner.run("readdir", Work::Unbounded, answer, async move {
-            fs.readdir(id(ino), fh.0, offset, plus, &mut |item| page.add(&item)).await
+            let place = Place { directory: id(ino), handle: fh.0, offset };
+            if plus { page.fill_plus(&fs, place).await } else { page.fill(&fs, place).await }
         });
     }
 }

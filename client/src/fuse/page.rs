@@ -5,11 +5,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{FileAttr, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use net_raid_proto::ids::ObjectId;
 
 use super::answer::Answer;
 use super::capabilities::CACHE_TIME;
 use super::convert::{self, GENERATION};
-use crate::fs::{DirItem, Errno};
+use crate::fs::{DirItem, Errno, Fs};
+
+/// Where a reading goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) directory: ObjectId,
+    /// Of the open directory.
+    pub(super) handle: u64,
+    pub(super) offset: u64,
+}
+
+fn is_dots(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
+}
 
 /// A reply that takes entries.
 pub(super) trait Entries: Send + 'static {
@@ -32,8 +46,52 @@ impl<R: Entries> Page<R> {
     }
 
     /// Adds an entry; `false` when it does not fit, or the answer was sent already.
-    pub(super) fn add(&self, item: &DirItem) -> bool {
+    fn add(&self, item: &DirItem) -> bool {
         self.lock().as_mut().is_some_and(|reply| reply.add(item))
+    }
+
+    /// Adds names, as many as fit.
+    pub(super) async fn fill(&self, fs: &Fs, place: Place) -> Result<(), Errno> {
+        fs.readdir(place.directory, place.handle, place.offset, false, &mut |item| self.add(&item)).await
+    }
+
+    /// Adds names with attributes, as many as fit.
+    ///
+    /// The kernel would take an entry without, but fuser cannot say that: it has one number for the inode and for the reference
+    /// to it. So these are looked up, which cannot be outdated before the kernel has it: the kernel keeps the directory locked
+    /// while it reads (fs/readdir.c, `iterate_dir`).
+    pub(super) async fn fill_plus(&self, fs: &Fs, mut place: Place) -> Result<(), Errno> {
+        let mut is_empty = true;
+        loop {
+            let mut bare = None;
+            let mut add = |item: DirItem| {
+                if item.stat.is_none() && !is_dots(&item.name) {
+                    bare = Some(item);
+                    return false;
+                }
+                let is_added = self.add(&item);
+                is_empty &= !is_added;
+                is_added
+            };
+            fs.readdir(place.directory, place.handle, place.offset, true, &mut add).await?;
+            let Some(mut item) = bare else { return Ok(()) };
+            match fs.lookup(place.directory, &item.name).await {
+                Ok(stat) => {
+                    let id = stat.id;
+                    (item.id, item.kind, item.stat) = (id, stat.kind.clone(), Some(stat));
+                    if !self.add(&item) {
+                        fs.forget(id, 1);
+                        return Ok(());
+                    }
+                    is_empty = false;
+                }
+                Err(Errno(libc::ENOENT)) => {}
+                // What is on the page is right, and the error comes again with the next page.
+                Err(_) if !is_empty => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+            place.offset = item.next_offset;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<R>> {
