@@ -142,11 +142,11 @@ impl<D: Disk> Brick<D> {
             }
             Request::Disown => {
                 drop(self.admit(header.epoch, now_ms)?);
-                self.disown()
+                self.disown(header.epoch)
             }
             Request::SetMembership { membership } => {
                 drop(self.admit(header.epoch, now_ms)?);
-                self.set_membership(membership)
+                self.set_membership(header.epoch, membership)
             }
             Request::Change { now, change, .. } => {
                 let _owner = self.admit(header.epoch, now_ms)?;

@@ -44,7 +44,8 @@ pub(super) fn internal(name: &str) -> Name {
 
 pub(super) fn encode(sequence: u64, stored: &Stored) -> io::Result<Vec<u8>> {
     let mut out = vec![0; HEADER_LEN];
-    codec::encode(stored, BODY_MAX, &mut out).map_err(io::Error::other)?;
+    // Too long a label is the client's mistake, not the disk's.
+    codec::encode(stored, BODY_MAX, &mut out).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let body_len = (out.len() - HEADER_LEN) as u32;
     out[..8].copy_from_slice(&MAGIC);
     out[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());

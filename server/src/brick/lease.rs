@@ -162,9 +162,9 @@ impl<D: Disk> Brick<D> {
     }
 
     /// The caller must not hold a guard of `standing`.
-    pub(super) fn disown(&self) -> Result<Reply> {
+    pub(super) fn disown(&self, epoch: Epoch) -> Result<Reply> {
         self.sync_all()?;
-        self.change_label(|stored| {
+        self.change_label(epoch, |stored| {
             stored.holder = None;
             Ok(())
         })?;
@@ -172,8 +172,8 @@ impl<D: Disk> Brick<D> {
     }
 
     /// The caller must not hold a guard of `standing`.
-    pub(super) fn set_membership(&self, membership: &Membership) -> Result<Reply> {
-        self.change_label(|stored| {
+    pub(super) fn set_membership(&self, epoch: Epoch, membership: &Membership) -> Result<Reply> {
+        self.change_label(epoch, |stored| {
             let present = &stored.label.membership;
             if membership.version < present.version || membership.version == present.version && membership != present {
                 return Err(refused(format!("membership record {} is here already", present.version)));
@@ -184,9 +184,17 @@ impl<D: Disk> Brick<D> {
         Ok(Reply::Done)
     }
 
-    fn change_label(&self, change: impl FnOnce(&mut Stored) -> std::result::Result<(), Fault>) -> Result<()> {
+    /// Changes the label for the owner of `epoch`, which nobody can replace meanwhile.
+    fn change_label(
+        &self,
+        epoch: Epoch,
+        change: impl FnOnce(&mut Stored) -> std::result::Result<(), Fault>,
+    ) -> Result<()> {
         let mut sequence = self.sequence.lock().expect("no holder panics");
         let present = self.standing().stored()?.clone();
+        if epoch < present.label.epoch {
+            return Err(Fault::StaleEpoch(present.label.epoch).into());
+        }
         let mut next = present.clone();
         change(&mut next)?;
         if next != present {

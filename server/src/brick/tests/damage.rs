@@ -1,0 +1,169 @@
+//! Damaged labels and records, planted links, objects that are not what they were.
+
+use std::os::unix::fs::symlink;
+
+use super::super::label::{Found, Stored, decode, encode};
+use super::super::record::{RECORD_LEN, Record, UNKNOWN};
+use super::*;
+
+fn stored() -> Stored {
+    Stored { label: label(), holder: Some(holder(3)) }
+}
+
+#[test]
+fn a_label_torn_at_any_byte_is_noticed() {
+    let whole = encode(4, &stored()).expect("encodes");
+    assert_eq!(decode(&whole), Found::Valid(4, Box::new(stored())));
+    let mut longer = whole.clone();
+    longer.extend([0xaa; 50]);
+    assert_eq!(decode(&longer), Found::Valid(4, Box::new(stored())));
+    let older = encode(2, &Stored { holder: None, ..stored() }).expect("encodes");
+    for cut in 0..whole.len() {
+        assert_eq!(decode(&whole[..cut]), Found::Torn, "cut at {cut}");
+        let mut flipped = whole.clone();
+        flipped[cut] ^= 1;
+        assert_eq!(decode(&flipped), Found::Torn, "flipped at {cut}");
+        let torn = [&whole[..cut], older.get(cut..).unwrap_or_default()].concat();
+        let found = decode(&torn);
+        assert!(!matches!(found, Found::Valid(4, _)) && !matches!(found, Found::Newer(_)), "torn at {cut}");
+    }
+}
+
+#[test]
+fn one_good_label_is_enough_and_none_is_an_error() {
+    let mut rig = Rig::new(Ownership::Recorded);
+    rig.own(2);
+    rig.own(3);
+    let labels = ["label.0", "label.1"].map(|file| rig.path(".net_raid").join(file));
+    for victim in &labels {
+        let saved = std::fs::read(victim).expect("there");
+        std::fs::write(victim, &saved[..saved.len() / 2]).expect("torn");
+        assert!(open(rig.dir.path(), rig.ownership).is_ok());
+        std::fs::write(victim, saved).expect("restored");
+    }
+    for file in &labels {
+        std::fs::write(file, b"").expect("torn");
+    }
+    assert!(matches!(open(rig.dir.path(), rig.ownership), Err(OpenError::LabelsDamaged)));
+    std::fs::remove_file(&labels[0]).expect("removed");
+    assert!(matches!(open(rig.dir.path(), rig.ownership), Err(OpenError::LabelsDamaged)));
+}
+
+#[test]
+fn a_newer_format_is_refused_even_beside_an_older_label() {
+    let rig = Rig::new(Ownership::Recorded);
+    let mut bytes = encode(9, &stored()).expect("encodes");
+    bytes[8] = 2;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..24]), &bytes[28..]);
+    bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(rig.path(".net_raid/label.1"), bytes).expect("written");
+    let refused = open(rig.dir.path(), rig.ownership).map(|_| ());
+    assert!(matches!(refused, Err(OpenError::NewerFormat { version: 2, known: 1 })));
+}
+
+#[test]
+fn a_torn_record_matches_nothing() {
+    for mut rig in Rig::both() {
+        rig.file("a", 10);
+        rig.write(id(10), 0, &pattern(1, 2 * UNIT_SIZE));
+        let side = rig.path(".net_raid/records/0a").join(format!("{:016x}", id(10).0));
+        let mut bytes = std::fs::read(&side).expect("there");
+        assert_eq!(bytes.len(), 2 * RECORD_LEN);
+        bytes[RECORD_LEN + 100] ^= 1;
+        std::fs::write(&side, bytes).expect("damaged");
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        let (_, records) = rig.read(id(10), 0, 2 * UNIT_SIZE);
+        assert!(records[0].digests.0.iter().all(|digest| *digest != UNKNOWN));
+        assert!(records[1].digests.0.iter().all(|digest| *digest == UNKNOWN));
+        // A write into the damaged unit keeps the rest of it in doubt.
+        rig.write(id(10), UNIT_SIZE as u64, &pattern(2, 4096));
+        let (_, records) = rig.read(id(10), UNIT_SIZE as u64, 8192);
+        assert_eq!(records[0].digests.0, [digest(&pattern(2, 4096)), UNKNOWN]);
+        std::fs::remove_file(&side).expect("removed");
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        let (_, records) = rig.read(id(10), 0, 4096);
+        assert_eq!(records[0].digests.0, [Digest::HOLE]);
+    }
+}
+
+#[test]
+fn records_survive_their_encoding() {
+    let mut record = Record::hole(Generation(77));
+    record.digests[3] = Digest([5; 16]);
+    assert_eq!(Record::decode(&record.encode()), record);
+    assert_eq!(Record::decode(&[0; RECORD_LEN]), Record::BLANK);
+    assert_ne!(Record::hole(Generation(0)).encode(), [0; RECORD_LEN]);
+}
+
+#[test]
+fn planted_links_lead_nowhere() {
+    for mut rig in Rig::both() {
+        let outside = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        std::fs::write(outside.path().join("f"), b"secret").expect("written");
+        rig.change(rig.create(ROOT, "d", 9, Kind::Directory));
+        rig.change(rig.create(id(9), "f", 10, Kind::File));
+        rig.write(id(10), 0, b"inside");
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("d"), name("f")] });
+        rig.restart();
+        rig.ok(Request::Lookup { parent: ROOT, name: name("d") });
+        std::fs::rename(rig.path("d"), rig.path("moved")).expect("moved");
+        symlink(outside.path(), rig.path("d")).expect("planted");
+        assert_eq!(rig.found(ROOT, "d"), None);
+        let answer = rig.ask(Request::GetAttr { id: id(9) }, b"").0;
+        assert_eq!(answer, Err(Fault::Unresolved(id(9))));
+        std::fs::remove_file(rig.path("moved/f")).expect("removed");
+        symlink(outside.path().join("f"), rig.path("moved/f")).expect("planted");
+        rig.ok(Request::Resolve { id: id(9), path: vec![name("moved")] });
+        assert_eq!(rig.found(id(9), "f"), None);
+        rig.change(Change::SetAttr { id: id(9), set: Default::default() });
+        assert_eq!(std::fs::read(outside.path().join("f")).expect("there"), b"secret");
+    }
+}
+
+#[test]
+fn another_object_under_a_known_name_is_never_touched() {
+    for mut rig in Rig::both() {
+        rig.file("a", 10);
+        rig.file("b", 11);
+        rig.write(id(10), 0, b"aaaa");
+        rig.write(id(11), 0, b"bbbb");
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        std::fs::rename(rig.path("b"), rig.path("a")).expect("swapped");
+        let (request, payload) = rig.write_request(id(10), 0, b"evil", None);
+        assert_eq!(rig.ask(request, &payload).0, Err(Fault::Unresolved(id(10))));
+        assert_eq!(std::fs::read(rig.path("a")).expect("there"), b"bbbb");
+    }
+}
+
+#[test]
+fn the_bricks_own_directory_cannot_be_reached() {
+    for rig in Rig::both() {
+        rig.file("a", 10);
+        assert_eq!(rig.found(ROOT, ".net_raid"), None);
+        assert_eq!(rig.names(ROOT, true), ["a"]);
+        rig.change_fails(rig.create(ROOT, ".net_raid", 11, Kind::File), libc::EPERM);
+        rig.change_fails(rig.rename("a", 10, ".net_raid", RenameTarget::Absent), libc::EPERM);
+        rig.change_fails(Change::Link { id: id(10), parent: ROOT, name: name(".net_raid") }, libc::EPERM);
+        rig.change_fails(rig.unlink(".net_raid", 11, false), libc::ENOENT);
+        rig.change_fails(Change::Rmdir { parent: ROOT, name: name(".net_raid"), id: id(11) }, libc::ENOENT);
+        rig.fails(Request::Resolve { id: id(11), path: vec![name(".net_raid"), name("label.0")] }, libc::ENOENT);
+        rig.change(rig.create(ROOT, "d", 12, Kind::Directory));
+        rig.change(rig.create(id(12), ".net_raid", 13, Kind::File));
+    }
+}
+
+#[test]
+fn a_fifo_never_blocks() {
+    for rig in Rig::both() {
+        rig.change(rig.create(ROOT, "p", 10, Kind::Fifo));
+        rig.fails(Request::Read { id: id(10), parts: vec![Part { unit: 0, offset: 0, len: 4096 }] }, libc::EINVAL);
+        rig.ok(Request::GetAttr { id: id(10) });
+        rig.ok(Request::ListXattr { id: id(10) });
+        rig.ok(Request::Fsync { id: id(10), data_only: false });
+        rig.change(rig.unlink("p", 10, false));
+    }
+}
