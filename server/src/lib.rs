@@ -2,6 +2,8 @@
 //!
 //! The modules, lowest first; each names only those above it.
 
+#![deny(unsafe_code)]
+
 pub mod disk;
 
 pub mod brick;

@@ -3,6 +3,7 @@
 mod changes;
 mod damage;
 mod data;
+mod faults;
 mod formats;
 mod ownership;
 mod random;

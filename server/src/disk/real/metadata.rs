@@ -68,8 +68,8 @@ fn from_stat(stat: &rustix::fs::Stat) -> io::Result<Stat> {
         gid: stat.st_gid,
         size: stat.st_size as u64,
         blocks: stat.st_blocks as u64,
-        atime: Timestamp { secs: stat.st_atime as i64, nanos: stat.st_atime_nsec as u32 },
-        mtime: Timestamp { secs: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
+        atime: Timestamp { secs: stat.st_atime, nanos: stat.st_atime_nsec as u32 },
+        mtime: Timestamp { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
     })
 }
 
