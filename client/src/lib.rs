@@ -8,6 +8,14 @@ pub mod events;
 
 pub mod world;
 
+pub mod layout;
+
+pub mod locks;
+
+pub mod cache;
+
+pub mod conn;
+
 pub mod volume;
 
 pub mod fs;
