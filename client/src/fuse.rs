@@ -10,11 +10,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{Config, Notifier, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use net_raid_proto::ids::ObjectId;
 use tokio::runtime::Handle;
 
-use crate::fs::Fs;
+use crate::fs::{Errno, Fs};
 
 mod answer;
 mod capabilities;
@@ -92,13 +92,14 @@ impl Adapter {
     ///
     /// The kernel answers SEEK_DATA and SEEK_HOLE from here without writing them first (fs/fuse/file.c, `fuse_lseek`). The only
     /// way to ask for it is to invalidate them (fs/fuse/inode.c, `fuse_reverse_inval_inode`), which launders dirty ones.
-    async fn write_back(notifier: Arc<OnceLock<Notifier>>, id: ObjectId, offset: i64) {
+    ///
+    /// # Errors
+    /// EINVAL if it did not: programs then read the file as one without holes.
+    async fn write_back(notifier: Arc<OnceLock<Notifier>>, id: ObjectId, offset: i64) -> Result<(), Errno> {
         // On a thread of its own: the call returns when FUSE threads have answered the writes.
-        let flushed = tokio::task::spawn_blocking(move || {
-            notifier.get().map_or(Ok(()), |notifier| notifier.inval_inode(fuser::INodeNo(id.0), offset.max(0), 0))
+        let written = tokio::task::spawn_blocking(move || {
+            notifier.get().is_some_and(|notifier| notifier.inval_inode(INodeNo(id.0), offset.max(0), 0).is_ok())
         });
-        if let Ok(Err(error)) = flushed.await {
-            tracing::debug!(%error, %id, "the kernel did not write back");
-        }
+        if written.await.unwrap_or(false) { Ok(()) } else { Err(Errno(libc::EINVAL)) }
     }
 }

@@ -348,7 +348,7 @@ impl Filesystem for Adapter {
         let is_dirty = self.writers.may_be_dirty(id(ino));
         self.runner.run("lseek", Work::Unbounded, reply, async move {
             if is_dirty {
-                Self::write_back(notifier, id(ino), offset).await;
+                Self::write_back(notifier, id(ino), offset).await?;
             }
             fs.lseek(id(ino), offset, whence).await
         });
