@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use net_raid_proto::ids::BrickId;
+use net_raid_server::brick::{Brick, BrickOptions};
+use net_raid_server::disk::RealDisk;
 use net_raid_server::session::{Context, SlowWork};
 use net_raid_server::{listener, startup};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -106,17 +109,14 @@ fn start_log(format: LogFormat) -> Result<(), String> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    // Clients say which permission bits an object gets.
-    rustix::process::umask(rustix::fs::Mode::empty());
-    startup::raise_open_files();
     let address = SocketAddr::new(arguments.ip, arguments.port);
-    let _claim = startup::claim(&arguments.dir).map_err(|why| why.to_string())?;
+    // First of all: this sets the umask, which must be done before there are threads.
+    let brick = open_brick(&arguments.dir)?;
     let runtime = runtime().map_err(|why| format!("cannot start threads: {why}; raise the limit of processes"))?;
     let listener = {
         let _guard = runtime.enter();
         listener::listen(address).map_err(|why| startup::listen_failed(address, &why))?
     };
-    let brick = open_brick(&arguments.dir)?;
     let started = Instant::now();
     let context = Arc::new(Context::new(brick, SlowWork::Threads, move || started.elapsed().as_millis() as u64));
     let served = runtime.block_on(serve(listener, context.clone(), &arguments.dir));
@@ -141,40 +141,18 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Stands in until there is a brick.
-struct NoBrick;
-
-impl net_raid_server::session::Service for NoBrick {
-    fn handle(
-        &self,
-        _header: &net_raid_proto::frame::Header,
-        _request: &net_raid_proto::message::Request,
-        _payload: &[u8],
-        _now_ms: u64,
-        _out: &mut Vec<u8>,
-    ) -> net_raid_proto::message::Answer {
-        Err(net_raid_proto::message::Fault::Refused("no brick yet".into()))
-    }
-
-    fn is_slow(&self, _request: &net_raid_proto::message::Request) -> bool {
-        false
-    }
-}
-
-impl NoBrick {
-    fn close(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn open_brick(_directory: &Path) -> Result<NoBrick, String> {
-    Ok(NoBrick)
+fn open_brick(directory: &Path) -> Result<Brick<RealDisk>, String> {
+    let disk = startup::open_disk(directory).map_err(|why| why.to_string())?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|why| format!("cannot get random numbers: {why}; check /dev/urandom"))?;
+    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(id) };
+    Brick::open(disk, options).map_err(|why| format!("cannot serve {}: {why}", directory.display()))
 }
 
 /// Serves until a signal says to end.
 async fn serve(
     listener: tokio::net::TcpListener,
-    context: Arc<Context<NoBrick>>,
+    context: Arc<Context<Brick<RealDisk>>>,
     directory: &Path,
 ) -> Result<(), String> {
     let handler = |kind| signal(kind).map_err(|why| format!("cannot handle signals: {why}"));

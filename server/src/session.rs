@@ -14,6 +14,7 @@
 //! [`Context`] says how, so that sessions also run over in-memory streams on a paused clock.
 
 mod buffers;
+mod fence;
 mod frames;
 mod outbox;
 mod service;
@@ -26,12 +27,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameKind, Header, seal};
-use net_raid_proto::ids::Transaction;
+use net_raid_proto::ids::{Epoch, Transaction};
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, PAYLOAD_MAX, UNIT_SIZE};
 use net_raid_proto::message::{Answer, Fault, Reply, Request, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,6 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
+use fence::Cut;
 use frames::{Accept, Frame, FrameReader};
 use outbox::{Outbox, Outgoing};
 pub use service::{Context, Service, SlowWork};
@@ -143,6 +145,15 @@ async fn hello<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> Result<Hell
     }
 }
 
+impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Cut for Session<S, W> {
+    fn cut(&self) -> Arc<Semaphore> {
+        tracing::info!(peer = %self.peer, "client connected anew, its earlier connection is closed");
+        self.outbox.close();
+        self.outbox.end_after_queued();
+        self.in_flight.clone()
+    }
+}
+
 /// A request that was checked, and its place among those in flight.
 struct Job {
     header: Header,
@@ -157,7 +168,7 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
     /// Answers `Hello`; returns the protocol version of the connection, `None` when there is none.
     async fn welcome(&self, hello: Hello) -> Option<u16> {
         let Hello { header, request, versions } = hello;
-        let permit = self.permit(1).await;
+        let permit = self.permit(1).await.ok()?;
         let agreed = agree(versions.0, versions.1);
         let version = *agreed.as_ref().unwrap_or(&VERSION_MAX);
         let mut payload = Vec::new();
@@ -207,27 +218,29 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
     }
 
     /// Makes a job of a frame as soon as there is room for it.
-    async fn job(&self, frame: Frame, version: u16) -> Result<Job, Trouble> {
+    async fn job(&self, frame: Frame, version: u16) -> Result<Job, End> {
         let Frame { header, content } = frame;
-        let request = codec::decode(&content[..header.body_len as usize], BODY_MAX)?;
-        let permit = self.permit(weight(&header, &request)).await;
+        let request = codec::decode(&content[..header.body_len as usize], BODY_MAX).map_err(Trouble::from)?;
+        let permit = self.permit(weight(&header, &request)).await?;
         Ok(Job { header, request, content, version, permit })
     }
 
     /// Waits for room. What waits in the outbox takes room, so that goes out first.
-    async fn permit(&self, weight: u32) -> OwnedSemaphorePermit {
-        match self.in_flight.clone().try_acquire_many_owned(weight) {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.outbox.flush().await;
-                self.in_flight.clone().acquire_many_owned(weight).await.expect("never closed")
-            }
+    async fn permit(&self, weight: u32) -> Result<OwnedSemaphorePermit, End> {
+        if let Ok(permit) = self.in_flight.clone().try_acquire_many_owned(weight) {
+            return Ok(permit);
         }
+        self.outbox.flush().await;
+        // Closed when another connection of the same owner took over.
+        self.in_flight.clone().acquire_many_owned(weight).await.map_err(|_| End::Stopped)
     }
 
     async fn run(self: &Arc<Self>, job: Job) {
+        if let Request::Own { epoch, .. } = job.request {
+            return self.own(epoch, job).await;
+        }
         if !self.context.service.is_slow(&job.request) {
-            if self.outbox.push(self.answer(job)) {
+            if self.outbox.push(self.answer(job).0) {
                 self.outbox.flush().await;
             }
             return;
@@ -235,21 +248,42 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
         match self.context.slow {
             SlowWork::Inline => {
                 self.outbox.flush().await;
-                self.outbox.push(self.answer(job));
+                self.outbox.push(self.answer(job).0);
             }
             SlowWork::Threads => {
                 let (session, runtime) = (self.clone(), Handle::current());
                 // The thread sends the answer itself: waking a task for it would cost a hand-over.
                 tokio::task::spawn_blocking(move || {
-                    session.outbox.push(session.answer(job));
+                    session.outbox.push(session.answer(job).0);
                     runtime.block_on(session.outbox.flush());
                 });
             }
         }
     }
 
-    /// Does a request.
-    fn answer(&self, job: Job) -> Outgoing {
+    /// Takes the brick, and says so when nothing of the owner's earlier connection is left.
+    async fn own(self: &Arc<Self>, epoch: Epoch, job: Job) {
+        self.outbox.flush().await;
+        let (answer, accepted) = match self.context.slow {
+            SlowWork::Inline => self.answer(job),
+            SlowWork::Threads => {
+                let session = self.clone();
+                match tokio::task::spawn_blocking(move || session.answer(job)).await {
+                    Ok(answered) => answered,
+                    // The runtime is ending.
+                    Err(_) => return,
+                }
+            }
+        };
+        if accepted {
+            let this: Weak<Self> = Arc::downgrade(self);
+            self.context.fence.pass(epoch, this).await;
+        }
+        self.outbox.push(answer);
+    }
+
+    /// Does a request; also says whether the service said yes.
+    fn answer(&self, job: Job) -> (Outgoing, bool) {
         let Job { header, request, content, version, permit } = job;
         let mut payload = self.outbox.buffers.take();
         let answer = match request {
@@ -257,7 +291,8 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
             _ => self.call(&header, &request, &content[header.body_len as usize..], &mut payload),
         };
         self.outbox.buffers.put(content);
-        self.sealed(&header, version, answer, payload, permit)
+        let accepted = answer.is_ok();
+        (self.sealed(&header, version, answer, payload, permit), accepted)
     }
 
     /// Calls the service; its panic becomes an answer and the end of the connection.
@@ -306,7 +341,7 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
         }
         self.outbox.flush().await;
         // Every request keeps its permit until its answer is sent or dropped.
-        let _all = self.in_flight.acquire_many(IN_FLIGHT_MAX).await.expect("never closed");
+        let _all = self.in_flight.acquire_many(IN_FLIGHT_MAX).await;
         self.outbox.shutdown().await;
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Outbox<W> {
     state: Mutex<State<W>>,
     /// Signals that the session must end.
     ending: Notify,
+    /// Signals whoever writes that nothing is to be sent any more.
+    closing: Notify,
     /// Where the payloads of answers come from and go to.
     pub buffers: Buffers,
 }
@@ -52,7 +54,7 @@ struct State<W> {
 impl<W: AsyncWrite + Unpin> Outbox<W> {
     pub fn new(writer: W) -> Self {
         let state = State { queue: VecDeque::new(), queued_bytes: 0, writer: Some(writer), closed: false, error: None };
-        Outbox { state: Mutex::new(state), ending: Notify::new(), buffers: Buffers::default() }
+        Outbox { state: Mutex::new(state), ending: Notify::new(), closing: Notify::new(), buffers: Buffers::default() }
     }
 
     /// Queues an answer; true when it should be flushed now.
@@ -72,12 +74,19 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
     pub async fn flush(&self) {
         let Some(mut writer) = self.claim() else { return };
         loop {
+            // Before it is seen whether the outbox is closed, so that closing cannot slip between.
+            let closing = self.closing.notified();
             let (same, batch) = match self.next_batch(writer) {
                 Some(more) => more,
                 None => return,
             };
             writer = same;
-            if let Err(why) = write_all(&mut writer, &batch).await {
+            let written = tokio::select! {
+                biased;
+                written = write_all(&mut writer, &batch) => written,
+                () = closing => return,
+            };
+            if let Err(why) = written {
                 return self.fail(why);
             }
             batch.into_iter().for_each(|answer| self.buffers.put(answer.payload));
@@ -119,6 +128,8 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         state.writer = None;
         state.queue.clear();
         state.queued_bytes = 0;
+        drop(state);
+        self.closing.notify_waiters();
     }
 
     /// Lets the session end after what is queued is sent.

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use net_raid_proto::frame::Header;
 use net_raid_proto::message::{Answer, Request};
 
+use super::fence::Fence;
 use super::trouble::{Trouble, Troubles};
+use crate::brick::Brick;
+use crate::disk::Disk;
 
 /// What answers requests: a brick, or a fake in tests.
 pub trait Service: Send + Sync + 'static {
@@ -17,6 +20,20 @@ pub trait Service: Send + Sync + 'static {
     /// Whether the request may take longer than a hand-over to another thread is worth (tens of
     /// microseconds). Asked by the task that reads: must not block.
     fn is_slow(&self, request: &Request) -> bool;
+}
+
+impl<D> Service for Brick<D>
+where
+    D: Disk + Send + Sync + 'static,
+    Brick<D>: Send + Sync,
+{
+    fn handle(&self, header: &Header, request: &Request, payload: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Answer {
+        Brick::handle(self, header, request, payload, now_ms, out)
+    }
+
+    fn is_slow(&self, request: &Request) -> bool {
+        Brick::is_slow(self, request)
+    }
 }
 
 /// Where slow requests run.
@@ -36,13 +53,14 @@ pub struct Context<S> {
     pub clock: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Where slow requests run.
     pub slow: SlowWork,
+    pub(super) fence: Fence,
     troubles: Troubles,
 }
 
 impl<S> Context<S> {
     /// A context with an empty record of troubles.
     pub fn new(service: S, slow: SlowWork, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Context<S> {
-        Context { service, clock: Box::new(clock), slow, troubles: Troubles::default() }
+        Context { service, clock: Box::new(clock), slow, fence: Fence::default(), troubles: Troubles::default() }
     }
 
     /// Writes one line about a peer, at most once a minute for each address.

@@ -1,6 +1,7 @@
 //! Sessions over in-memory streams, with a fake service.
 
 mod broken;
+mod fence;
 mod handshake;
 mod pipeline;
 mod timing;
@@ -69,7 +70,7 @@ impl Service for Fake {
                 Ok(Reply::Done)
             }
             Request::Disown => Ok(Reply::Bytes(vec![0; BODY_MAX])),
-            Request::Ping => Ok(Reply::Done),
+            Request::Ping | Request::Own { .. } => Ok(Reply::Done),
             _ => {
                 out.extend_from_slice(b"must not be sent");
                 Err(Fault::Errno(libc::ENOENT))
@@ -78,7 +79,7 @@ impl Service for Fake {
     }
 
     fn is_slow(&self, request: &Request) -> bool {
-        matches!(request, Request::SyncAll | Request::PurgeOrphans)
+        matches!(request, Request::SyncAll | Request::PurgeOrphans | Request::Own { .. })
     }
 }
 
@@ -97,7 +98,11 @@ impl Client {
     }
 
     fn with_buffer(slow: SlowWork, buffer: usize) -> Client {
-        let context = Arc::new(Context::new(Fake::default(), slow, || 42));
+        Client::to(Arc::new(Context::new(Fake::default(), slow, || 42)), buffer)
+    }
+
+    /// One more connection to the same server.
+    fn to(context: Arc<Context<Fake>>, buffer: usize) -> Client {
         let (stream, servers) = duplex(buffer);
         let (stop, stopping) = watch::channel(false);
         let shared = context.clone();

@@ -5,26 +5,26 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 fn message(path: &Path) -> String {
-    claim(path).expect_err("must be refused").to_string()
+    open_disk(path).expect_err("must be refused").to_string()
 }
 
 #[test]
 fn a_good_directory_stays_empty() {
     let directory = tempfile::tempdir().unwrap();
-    let claim = claim(directory.path()).unwrap();
+    let disk = open_disk(directory.path()).unwrap();
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let mut names = [0; 256];
-    assert_eq!(fs::listxattr(directory.path(), &mut names[..]).unwrap(), 0);
-    drop(claim);
+    assert_eq!(rustix::fs::listxattr(directory.path(), &mut names[..]).unwrap(), 0);
+    drop(disk);
 }
 
 #[test]
 fn one_server_a_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let first = claim(directory.path()).unwrap();
+    let first = open_disk(directory.path()).unwrap();
     assert!(message(directory.path()).contains("another net_raid_server serves it"));
     drop(first);
-    claim(directory.path()).unwrap();
+    open_disk(directory.path()).unwrap();
 }
 
 #[test]
