@@ -8,6 +8,7 @@ mod timing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameKind, HEADER_LEN, Header, seal};
@@ -36,8 +37,10 @@ impl Fake {
         self.opened.notify_all();
     }
 
+    /// Not for ever: a test that fails must not hang in its runtime's threads.
     fn wait_for_gate(&self) {
-        drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        let (open, limit) = (self.open.lock().unwrap(), Duration::from_secs(10));
+        drop(self.opened.wait_timeout_while(open, limit, |open| !*open).unwrap());
     }
 }
 

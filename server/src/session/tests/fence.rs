@@ -1,7 +1,5 @@
 //! An owner's earlier connection is over before its next one begins.
 
-use std::time::Duration;
-
 use net_raid_proto::ids::{Generation, VolumeId};
 use net_raid_proto::message::Holder;
 use tokio::time::{Instant, timeout};

@@ -1,7 +1,5 @@
 //! Peers that say nothing, or too slowly, on a paused clock.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, sleep};
 
 use super::*;
