@@ -27,8 +27,8 @@ mod table;
 mod tasks;
 mod xattr;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use net_raid_proto::message::Space;
 
@@ -37,7 +37,6 @@ pub use self::caller::Caller;
 pub use self::dir::DirItem;
 pub use self::errno::Errno;
 pub use self::io::WriteFlags;
-pub use self::seek::WriteBack;
 pub use self::stat::Stat;
 use crate::volume::Volume;
 
@@ -48,7 +47,6 @@ pub struct Fs {
     table: Arc<table::Table>,
     directories: dir::Directories,
     next_handle: AtomicU64,
-    write_back: OnceLock<Arc<WriteBack>>,
     tasks: tasks::Tasks,
 }
 
@@ -65,7 +63,6 @@ impl Fs {
             table,
             directories: dir::Directories::default(),
             next_handle: AtomicU64::new(1),
-            write_back: OnceLock::new(),
             tasks: tasks::Tasks::new(tokio::runtime::Handle::current()),
         })
     }

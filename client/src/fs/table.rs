@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use net_raid_proto::ids::{Name, ObjectId};
 use net_raid_proto::message::Entry;
 
-use super::inode::{Inode, State};
+use super::inode::{Inode, Life, State};
 use crate::volume::PathSource;
 
 /// Longest walk to the root: Linux has no limit, this one only ends a walk in damaged tables.
@@ -203,6 +203,12 @@ impl Slot {
         Slot { inode: Arc::new(Inode::new(entry)), references, names: Vec::new(), children: HashMap::new() }
     }
 
+    /// Whether what a brick told earlier may be out of date now; of what is gone nothing will be told.
+    fn is_newer_than_bricks_said(&self) -> bool {
+        let state = self.inode.state();
+        state.changed && state.life != Life::Gone
+    }
+
     fn is_needed(&self) -> bool {
         self.references > 0 || !self.children.is_empty() || self.inode.state().opens > 0
     }
@@ -244,7 +250,7 @@ impl Maps {
                 continue;
             }
             let Some(slot) = self.slots.remove(&id) else { continue };
-            self.drops += u64::from(slot.inode.state().changed);
+            self.drops += u64::from(slot.is_newer_than_bricks_said());
             for (parent, name) in slot.names {
                 if let Some(directory) = self.slots.get_mut(&parent) {
                     directory.children.remove(&name);
