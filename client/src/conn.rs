@@ -276,7 +276,12 @@ impl Conn {
 
     fn enter(&self, shared: &mut Shared, state: LinkState) {
         shared.state = state.clone();
-        self.state.send_replace(state);
+        // A server that stays away is news only once, whatever the reason is by now.
+        let news = !matches!((&*self.state.borrow(), &state), (LinkState::Lost(_), LinkState::Lost(_)));
+        self.state.send_if_modified(|told| {
+            *told = state;
+            news
+        });
     }
 
     /// Fails everything that waits.
