@@ -313,3 +313,6 @@ impl Drop for PendingGuard<'_> {
         self.conn.shared().pending.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests;

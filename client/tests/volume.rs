@@ -136,7 +136,8 @@ async fn random_history(level: u8, servers: usize, kill: &[usize], seed: u64) {
     }
     model.check(&volume, 0, limit as usize).await;
     // A new look, without anything cached.
-    let fresh = Model { file: Arc::new(File::new(model.file.id, volume.layout(), model.file.size())), bytes: model.bytes };
+    let fresh =
+        Model { file: Arc::new(File::new(model.file.id, volume.layout(), model.file.size())), bytes: model.bytes };
     fresh.check(&volume, 0, limit as usize).await;
     volume.close().await;
 }

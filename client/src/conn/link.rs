@@ -164,7 +164,8 @@ async fn resume(conn: &Arc<Conn>, writer: &Arc<Writer>, brick: BrickState) -> io
     loop {
         let again: Vec<(Vec<u8>, Vec<Bytes>)> = {
             let mut shared = conn.shared();
-            let again: Vec<_> = shared.pending.values_mut().filter_map(|pending| prepare_again(pending, writer)).collect();
+            let again: Vec<_> =
+                shared.pending.values_mut().filter_map(|pending| prepare_again(pending, writer)).collect();
             if again.is_empty() {
                 if shared.state == LinkState::Closed {
                     return Err(io::ErrorKind::ConnectionAborted.into());

@@ -154,7 +154,8 @@ impl Assembly<'_> {
     /// The newest membership record, when enough of it is here to go on.
     fn examine(&self, members: &[Candidate], spares: &[Candidate]) -> Result<Membership, AssemblyError> {
         let volume = one_volume(members)?;
-        let labels = || members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
+        let labels =
+            || members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
         let newest = labels().map(|label| &label.membership).max_by_key(|record| record.version);
         let Some(record) = newest else { return Err(self.nobody(members)) };
         self.check_shape(record)?;
@@ -177,12 +178,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn check_enough(
-        &self,
-        members: &[Candidate],
-        record: &Membership,
-        here: &[BrickId],
-    ) -> Result<(), AssemblyError> {
+    fn check_enough(&self, members: &[Candidate], record: &Membership, here: &[BrickId]) -> Result<(), AssemblyError> {
         let voters_away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
         let current = record.current_slots().filter(|slot| here.contains(&record.slots[slot.index()].brick)).count();
         let missing = || {
@@ -296,12 +292,7 @@ impl Assembly<'_> {
         }
     }
 
-    async fn try_own(
-        &self,
-        bricks: &[&Candidate],
-        record: &Membership,
-        session: &Session,
-    ) -> Result<(), OwnFailure> {
+    async fn try_own(&self, bricks: &[&Candidate], record: &Membership, session: &Session) -> Result<(), OwnFailure> {
         let mut taken: Vec<BrickId> = Vec::new();
         for candidate in bricks {
             let Some(label) = candidate.label() else { continue };

@@ -121,8 +121,7 @@ impl Core {
     ) -> Result<(), VolumeError> {
         let redundancy = self.layout.level.redundancy(self.members.seats.len());
         let beyond = needs.iter().any(|need| {
-            let damaged: SlotSet =
-                damage.iter().filter(|d| d.piece.stripe == need.stripe).map(|d| d.slot).collect();
+            let damaged: SlotSet = damage.iter().filter(|d| d.piece.stripe == need.stripe).map(|d| d.slot).collect();
             damaged.len() > redundancy
         });
         if beyond || !self.members.wait_change(seen, deadline).await {

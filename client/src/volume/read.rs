@@ -196,7 +196,10 @@ impl Core {
             _ => return,
         }
         let object = self.describe(file);
-        let what = format!("stripe {}, bytes {} to {} of its unit do not match their digests", piece.stripe, piece.start, piece.end);
+        let what = format!(
+            "stripe {}, bytes {} to {} of its unit do not match their digests",
+            piece.stripe, piece.start, piece.end
+        );
         self.log(Some(hurt.slot), &Event::Inconsistency { object: object.clone(), what: what.clone() });
         if let Err(error) = self.rewrite(file, hurt).await {
             self.log(Some(hurt.slot), &Event::Inconsistency { object, what: format!("not repaired: {error}") });

@@ -46,7 +46,8 @@ impl Core {
             let stop = ((start / WRITE_MAX + 1) * WRITE_MAX).next_multiple_of(file.geometry.stripe_bytes());
             let len = (data.len() - at).min((stop - start) as usize);
             let piece = data.slice(at..at + len);
-            let stripes = (start / file.geometry.stripe_bytes(), (start + len as u64 - 1) / file.geometry.stripe_bytes());
+            let stripes =
+                (start / file.geometry.stripe_bytes(), (start + len as u64 - 1) / file.geometry.stripe_bytes());
             let guard = file.locks.lock(stripes.0, stripes.1, true).await;
             self.write_locked(file, start, piece, meta, guard).await?;
             at += len;
@@ -192,7 +193,8 @@ impl Core {
         let (stripe, data_units) = (new[0].piece.stripe, file.geometry.data_units());
         let mut ranges = vec![0..0; data_units];
         new.iter().for_each(|store| ranges[store.piece.index] = store.piece.start..store.piece.end);
-        let old_end = |index| block_ceil(old_size).saturating_sub(file.geometry.logical(stripe, index)).min(UNIT) as usize;
+        let old_end =
+            |index| block_ceil(old_size).saturating_sub(file.geometry.logical(stripe, index)).min(UNIT) as usize;
         let current = self.members.current();
         let gone = |index: &usize| !current.has(file.geometry.slot(stripe, *index));
         let mut view = StripeWrite {

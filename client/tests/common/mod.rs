@@ -201,9 +201,8 @@ impl Cluster {
 }
 
 fn config_of(level: u8, servers: usize, spares: usize, dir: &Path) -> VolumeConfig {
-    let list = |range: std::ops::Range<usize>| {
-        range.map(|i| format!("127.0.0.1:{}", i + 1)).collect::<Vec<_>>().join(", ")
-    };
+    let list =
+        |range: std::ops::Range<usize>| range.map(|i| format!("127.0.0.1:{}", i + 1)).collect::<Vec<_>>().join(", ");
     let hotswap = if spares > 0 { format!("hotswap = {}\n", list(servers..servers + spares)) } else { String::new() };
     let text = format!(
         "timeout = 5\nstall = 1\ncache_size = 16M\ndiskname = TEST\nmountpoint = {}\nraid = {level}\nservers = {}\n{hotswap}",

@@ -103,9 +103,7 @@ fn parity_by_plan(view: &StripeWrite, plan: &ParityPlan, old: &[[u8; ROWS]], new
     let of_row = |row: usize| {
         let written = |index: usize| view.new[index].contains(&row);
         if plan.delta {
-            (0..data)
-                .filter(|&i| written(i))
-                .fold(read(data, row), |parity, i| parity ^ read(i, row) ^ new[i][row])
+            (0..data).filter(|&i| written(i)).fold(read(data, row), |parity, i| parity ^ read(i, row) ^ new[i][row])
         } else {
             (0..data).fold(0, |parity, i| parity ^ if written(i) { new[i][row] } else { read(i, row) })
         }
@@ -159,7 +157,8 @@ fn planned_parity_equals_parity_of_the_result() {
 
 #[test]
 fn new_data_is_never_read_back() {
-    let view = |new: Vec<Range<usize>>, old_end: Vec<usize>| StripeWrite { new, old_end, parity: 2, gone: 0, cached: 0 };
+    let view =
+        |new: Vec<Range<usize>>, old_end: Vec<usize>| StripeWrite { new, old_end, parity: 2, gone: 0, cached: 0 };
     let nothing = vec![0..0; 6];
     let full = view(vec![0..16; 4], vec![16; 4]).plan();
     assert_eq!(full, ParityPlan { delta: false, read: nothing.clone() });
