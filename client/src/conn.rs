@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use net_raid_proto::frame::{FrameKind, Header, seal};
-use net_raid_proto::ids::{Epoch, Generation, RequestId, Transaction, VolumeId};
+use net_raid_proto::ids::{BrickId, Epoch, Generation, RequestId, Transaction, VolumeId};
 use net_raid_proto::limits::BODY_MAX;
 use net_raid_proto::message::{BrickState, Fault, Holder, Reply, Request, VERSION_MAX};
 use tokio::sync::{Notify, oneshot, watch};
@@ -86,6 +86,8 @@ pub struct Session {
     pub generation: Generation,
     /// Who we are.
     pub holder: Holder,
+    /// The brick that must answer, where it is known: addresses are hints.
+    pub brick: Option<BrickId>,
 }
 
 /// A request that waits for its answer.
@@ -169,6 +171,14 @@ impl Conn {
     /// Sends under this ownership from now on, after reconnects too.
     pub fn set_session(&self, session: Session) {
         self.shared().session = Some(session);
+    }
+
+    /// Gives the present stream up; the next one is checked against the session before it is used.
+    pub fn reset(&self) {
+        let writer = self.shared().writer.clone();
+        if let Some(writer) = writer {
+            self.broken(&writer);
+        }
     }
 
     /// Tells bricks, with the next frame, up to which transaction all are decided.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use net_raid_proto::ids::Timestamp;
+use net_raid_proto::message::Holder;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::ServerAddr;
@@ -38,6 +39,15 @@ pub trait Random: Send + Sync {
     fn bytes(&self) -> [u8; 16];
 }
 
+/// The machine and the process, as holders of volumes.
+pub trait Host: Send + Sync {
+    /// Who we are.
+    fn holder(&self) -> Holder;
+
+    /// Whether a holder is known to be dead: a process of this machine that does not run any more.
+    fn is_dead(&self, holder: &Holder) -> bool;
+}
+
 /// The world that a volume lives in.
 #[derive(Clone)]
 pub struct World {
@@ -47,4 +57,6 @@ pub struct World {
     pub clock: Arc<dyn WallClock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// This machine.
+    pub host: Arc<dyn Host>,
 }

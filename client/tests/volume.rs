@@ -5,33 +5,15 @@ mod common;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::Cluster;
+use common::{Cluster, create};
 use net_raid_client::volume::{File, PathSource, Volume, WriteMeta};
 use net_raid_proto::ids::{Name, ObjectId};
-use net_raid_proto::message::{Change, Kind, NewObject};
 
 /// Levels and widths, each with why: the narrowest, a middle one, the widest that tests can afford.
 const GEOMETRIES: [(u8, usize); 6] = [(1, 2), (1, 3), (5, 3), (5, 5), (6, 4), (6, 6)];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-async fn create(volume: &Volume, name: &str) -> Arc<File> {
-    let id = volume.new_id().unwrap();
-    let spec = NewObject {
-        kind: Kind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        target: Vec::new(),
-        layout: volume.layout(),
-        xattrs: Vec::new(),
-    };
-    let name = Name::new(name.as_bytes()).unwrap();
-    let change = Change::Create { parent: ObjectId::ROOT, name, id, spec: Box::new(spec) };
-    volume.change(change, Bytes::new(), volume.now()).await.unwrap();
-    Arc::new(File::new(id, volume.layout(), 0))
 }
 
 /// Everything is called `f` in the root.

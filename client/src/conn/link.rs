@@ -14,7 +14,7 @@ use net_raid_proto::message::{Answer, BrickState, Reply, Request, VERSION_MAX, V
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{CallError, Conn, LinkState, Pending, Response};
+use super::{CallError, Conn, LinkState, Pending, Response, Session};
 
 /// One attempt to connect and shake hands takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,7 +115,7 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
     };
     let session = conn.shared().session.clone();
     if let Some(session) = session {
-        check_same_volume(&brick, &session.volume)?;
+        check_brick(&brick, &session)?;
         let own = Request::Own {
             volume: session.volume,
             epoch: session.epoch,
@@ -130,9 +130,14 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
     Ok((reader, writer))
 }
 
-fn check_same_volume(brick: &BrickState, volume: &net_raid_proto::ids::VolumeId) -> Result<(), String> {
+fn check_brick(brick: &BrickState, session: &Session) -> Result<(), String> {
     match brick {
-        BrickState::Labelled { label, .. } if label.volume == *volume => Ok(()),
+        BrickState::Labelled { label, .. } if label.volume == session.volume => match session.brick {
+            Some(expected) if expected != label.brick => {
+                Err(format!("serves brick {} where {expected} is expected", label.brick))
+            }
+            _ => Ok(()),
+        },
         BrickState::Labelled { label, .. } => Err(format!("now serves a brick of volume {}", label.name)),
         BrickState::Empty { .. } => Err("its directory is empty now: is a disk not mounted?".to_string()),
         BrickState::Unusable { why } => Err(why.clone()),

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::world::{Connecting, Random, Stream, Transport, WallClock};
+use crate::world::{Connecting, Host, Random, Stream, Transport, WallClock};
 
 /// Hands out in-memory streams; the test is the server.
 struct Wire {
@@ -43,6 +43,16 @@ impl Random for Nothing {
     }
 }
 
+impl Host for Nothing {
+    fn holder(&self) -> Holder {
+        Holder { host: "here".into(), pid: 1, started_ticks: 1, boot: "once".into() }
+    }
+
+    fn is_dead(&self, _holder: &Holder) -> bool {
+        false
+    }
+}
+
 struct Rig {
     conn: Arc<Conn>,
     wire: Arc<Wire>,
@@ -53,7 +63,12 @@ struct Rig {
 fn rig(streams: Vec<DuplexStream>) -> Rig {
     let (attempts, receiver) = mpsc::unbounded_channel();
     let wire = Arc::new(Wire { streams: Mutex::new(streams.into_iter().map(Ok).collect()), attempts });
-    let world = World { transport: Arc::clone(&wire) as _, clock: Arc::new(Nothing), random: Arc::new(Nothing) };
+    let world = World {
+        transport: Arc::clone(&wire) as _,
+        clock: Arc::new(Nothing),
+        random: Arc::new(Nothing),
+        host: Arc::new(Nothing),
+    };
     let server = ServerAddr { host: "test".into(), port: 1 };
     let options = ConnOptions { stall: Duration::from_secs(2), grace: GRACE };
     Rig { conn: Conn::start(server, world, options), wire, attempts: receiver }

@@ -8,7 +8,7 @@ use net_raid_proto::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
 use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::limits::LEASE_MS;
 use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
-use net_raid_proto::message::{BrickState, Fault, Holder, Request};
+use net_raid_proto::message::{BrickState, Fault, Request};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::members::{Members, Seat};
@@ -17,6 +17,7 @@ use crate::cache::BlockCache;
 use crate::config::{ServerAddr, VolumeConfig};
 use crate::conn::{CallError, Conn, ConnOptions, GRACE, LinkState, Session};
 use crate::events::{Event, EventLog};
+use crate::layout::SlotSet;
 use crate::world::World;
 
 /// How long the assembly waits for servers that do not answer, when it could go on without them.
@@ -218,10 +219,6 @@ impl Assembly<'_> {
         Level::from_number(self.config.level.number()).expect("the configuration has levels 1, 5 and 6")
     }
 
-    fn holder(&self) -> Holder {
-        this_process()
-    }
-
     /// Makes a volume of empty bricks.
     async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<Session, AssemblyError> {
         let bricks = |all: &[Candidate]| all.iter().filter_map(Candidate::empty).collect::<Vec<BrickId>>();
@@ -279,7 +276,8 @@ impl Assembly<'_> {
             volume,
             epoch: Epoch(newest(|label| label.epoch.0) + 1),
             generation: Generation(newest(|label| label.complete.0) + 1),
-            holder: self.holder(),
+            holder: self.world.host.holder(),
+            brick: None,
         };
         let deadline = Instant::now() + Duration::from_millis(LEASE_MS) + HELD_RETRY * 4;
         loop {
@@ -296,7 +294,7 @@ impl Assembly<'_> {
         let mut taken: Vec<BrickId> = Vec::new();
         for candidate in bricks {
             let Some(label) = candidate.label() else { continue };
-            match own_one(candidate, session).await {
+            match self.own_one(candidate, session).await {
                 Ok(()) => taken.push(label.brick),
                 Err(CallError::Fault(fault @ Fault::Held { .. })) => {
                     return Err(OwnFailure::Held(format!("{}: {fault}", candidate.server())));
@@ -315,13 +313,30 @@ impl Assembly<'_> {
         Ok(())
     }
 
+    async fn own_one(&self, candidate: &Candidate, session: &Session) -> Result<(), CallError> {
+        let take_over = match candidate.state.as_deref() {
+            Ok(BrickState::Labelled { holder: Some((holder, _)), .. }) => self.world.host.is_dead(holder),
+            _ => false,
+        };
+        let own = Request::Own {
+            volume: session.volume,
+            epoch: session.epoch,
+            generation: session.generation,
+            holder: session.holder.clone(),
+            take_over,
+        };
+        candidate.conn.call(&own, Vec::new(), Vec::new(), false).await?;
+        candidate.conn.set_session(session.clone());
+        Ok(())
+    }
+
     /// Spares that are empty learn of the volume, and vote from the next change of the record on.
     async fn adopt_spares(&self, spares: &mut [Candidate], record: &Membership, session: &Session) {
         for spare in spares {
             let Some(brick) = spare.empty() else { continue };
             let label = self.label(session.volume, brick, record);
             let adopted = match self.format(spare, label).await {
-                Ok(()) => own_one(spare, session).await.map_err(|error| error.to_string()),
+                Ok(()) => self.own_one(spare, session).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.0),
             };
             if let Err(reason) = adopted {
@@ -344,8 +359,11 @@ impl Assembly<'_> {
             .collect();
         let members = Members::new(seats(&members, &record), spare_seats, session, record);
         for seat in &members.seats {
-            seat.conn.set_session(members.session.clone());
+            seat.conn.set_session(Session { brick: seat.brick, ..members.session.clone() });
         }
+        let strangers: SlotSet = strangers(&members.seats);
+        // The session now tells them apart from the bricks that belong there.
+        strangers.iter().for_each(|slot| members.conn(slot).reset());
         let core = Arc::new(Core {
             config: self.config.clone(),
             layout: Layout::new(self.level(), self.config.servers.len()),
@@ -357,7 +375,8 @@ impl Assembly<'_> {
             next_transaction: AtomicU64::new(1),
             cache: BlockCache::new(self.config.cache_size),
         });
-        core.drop_absent().await?;
+        core.drop_absent(strangers).await?;
+        core.enlist_spares(&spares).await;
         core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
         Ok(core)
     }
@@ -374,6 +393,21 @@ impl Assembly<'_> {
     }
 }
 
+/// Slots whose connection leads to something else than the slot's brick.
+fn strangers(seats: &[Seat]) -> SlotSet {
+    let strange = |seat: &Seat| match seat.conn.state() {
+        LinkState::Up(state) => match &*state {
+            BrickState::Labelled { label, .. } => Some(label.brick) != seat.brick,
+            // Just formatted, or empty where a member should be.
+            BrickState::Empty { brick } => Some(*brick) != seat.brick,
+            BrickState::Unusable { .. } => true,
+        },
+        _ => false,
+    };
+    let slots = seats.iter().enumerate().filter(|(_, seat)| strange(seat));
+    slots.map(|(slot, _)| Slot(slot as u8)).collect()
+}
+
 enum OwnFailure {
     Held(String),
     Final(String),
@@ -381,10 +415,21 @@ enum OwnFailure {
 
 impl Core {
     /// Members that are missing from the start are dropped at once: they miss this whole ownership.
-    async fn drop_absent(&self) -> Result<(), AssemblyError> {
-        let absent = self.members.current().iter().filter(|slot| !self.members.conn(*slot).is_up()).collect();
+    async fn drop_absent(&self, strangers: SlotSet) -> Result<(), AssemblyError> {
+        let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();
+        let absent = self.members.current().iter().filter(gone).collect();
         let dropped = self.drop_members(absent, "it did not answer when the volume was mounted").await;
         dropped.map_err(|error| AssemblyError(error.to_string()))
+    }
+
+    /// Spares that hold a label of this volume vote from now on. One that cannot be told stands by without.
+    async fn enlist_spares(&self, spares: &[Candidate]) {
+        let volume = self.members.session.volume;
+        let labels = spares.iter().filter_map(Candidate::label).filter(|label| label.volume == volume);
+        let bricks: Vec<BrickId> = labels.map(|label| label.brick).collect();
+        if let Err(error) = self.add_voters(&bricks).await {
+            tracing::warn!(volume = self.config.name, %error, "spares do not vote");
+        }
     }
 }
 
@@ -401,23 +446,6 @@ fn seats(members: &[Candidate], record: &Membership) -> Vec<Seat> {
         brick: Some(record.slots[slot].brick),
     };
     order.into_iter().enumerate().map(seat).collect()
-}
-
-async fn own_one(candidate: &Candidate, session: &Session) -> Result<(), CallError> {
-    let take_over = match candidate.state.as_deref() {
-        Ok(BrickState::Labelled { holder: Some((holder, _)), .. }) => is_dead(holder),
-        _ => false,
-    };
-    let own = Request::Own {
-        volume: session.volume,
-        epoch: session.epoch,
-        generation: session.generation,
-        holder: session.holder.clone(),
-        take_over,
-    };
-    candidate.conn.call(&own, Vec::new(), Vec::new(), false).await?;
-    candidate.conn.set_session(session.clone());
-    Ok(())
 }
 
 /// Waits until a server answered or could not be reached by `until`.
@@ -482,33 +510,4 @@ fn missing_words(candidate: &Candidate, record: &Membership) -> Option<String> {
         Some(SlotState::Stale { .. }) => Some(format!("{}: it was dropped and misses changes", candidate.server())),
         None => Some(format!("{}: it is no member of the volume any more", candidate.server())),
     }
-}
-
-/// Whether a holder is a process of this machine that does not run any more.
-fn is_dead(holder: &Holder) -> bool {
-    let here = this_process();
-    if holder.host != here.host {
-        return false;
-    }
-    holder.boot != here.boot || started_ticks(holder.pid) != Some(holder.started_ticks)
-}
-
-/// This process, as a holder.
-fn this_process() -> Holder {
-    let pid = std::process::id();
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Holder {
-        host: host.unwrap_or_else(|_| "unknown".into()),
-        pid,
-        started_ticks: started_ticks(pid).unwrap_or(0),
-        boot: boot.trim().to_string(),
-    }
-}
-
-/// When a process started, in ticks after boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
-fn started_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }

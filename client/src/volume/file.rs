@@ -1,7 +1,7 @@
 //! A regular file as the volume sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::layout::Layout;
@@ -21,6 +21,8 @@ pub struct File {
     pub(super) locks: RangeLocks,
     size: Arc<AtomicU64>,
     cache_tag: Arc<AtomicU64>,
+    /// A write failed without a known outcome: bricks may hold bytes beyond the size.
+    doubtful: Arc<AtomicBool>,
 }
 
 /// Tags of cached files are unique within the process, so that no old block is taken for a new one.
@@ -36,6 +38,7 @@ impl File {
             locks: RangeLocks::default(),
             size: Arc::new(AtomicU64::new(size)),
             cache_tag: Arc::new(AtomicU64::new(NEXT_TAG.fetch_add(1, Ordering::Relaxed))),
+            doubtful: Arc::default(),
         }
     }
 
@@ -48,6 +51,7 @@ impl File {
             locks: self.locks.clone(),
             size: Arc::clone(&self.size),
             cache_tag: Arc::clone(&self.cache_tag),
+            doubtful: Arc::clone(&self.doubtful),
         }
     }
 
@@ -69,6 +73,18 @@ impl File {
     /// Voids what is cached of the file.
     pub(super) fn void_cache(&self) {
         self.cache_tag.store(NEXT_TAG.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+    }
+
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    pub(super) fn trust(&self) {
+        self.doubtful.store(false, Ordering::Release);
     }
 
     pub(super) fn key(&self, stripe: u64, index: usize) -> UnitKey {

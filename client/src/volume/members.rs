@@ -179,6 +179,24 @@ impl Core {
         Ok(())
     }
 
+    /// Writes a record in which `bricks` vote too.
+    pub(super) async fn add_voters(&self, bricks: &[BrickId]) -> Result<(), VolumeError> {
+        let _one_at_a_time = self.members.dropping.lock().await;
+        let mut record = self.members.record();
+        let known = record.voters.len();
+        record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
+        if record.voters.len() == known {
+            return Ok(());
+        }
+        record.version += 1;
+        let failed = self.store_record(&record).await?;
+        if !failed.is_empty() {
+            return Err(VolumeError::Lost("a server went away meanwhile".into()));
+        }
+        self.adopt(record);
+        Ok(())
+    }
+
     /// The record without `lost`, when that leaves enough members and voters.
     fn without(&self, lost: SlotSet) -> Result<Membership, VolumeError> {
         let old = self.members.record();

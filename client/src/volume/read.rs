@@ -59,7 +59,7 @@ impl Core {
     /// Through the cache. The stripes are locked, so that no write is overtaken on its way into the cache.
     async fn read_small(self: &Arc<Core>, file: &File, pieces: &[Piece], len: usize) -> Result<Bytes, VolumeError> {
         let (first, last) = stripes_of(pieces);
-        let locked = file.locks.lock(first, last, false).await;
+        let locked = self.lock(file, first, last, false).await?;
         if let Some(blocks) = self.read_cached(file, pieces, len) {
             return Ok(blocks);
         }
@@ -145,7 +145,7 @@ impl Core {
         suspects: Vec<Damage>,
     ) -> Result<Bytes, VolumeError> {
         let (first, last) = stripes_of(pieces);
-        let _shared = file.locks.lock(first, last, false).await;
+        let _shared = self.lock(file, first, last, false).await?;
         let mut needs: Vec<StripeNeed> = Vec::new();
         for piece in pieces {
             if needs.last().is_none_or(|need| need.stripe != piece.stripe) {
@@ -188,7 +188,7 @@ impl Core {
 
     async fn repair(self: &Arc<Core>, file: &File, hurt: &Damage) {
         let piece = hurt.piece;
-        let _exclusive = file.locks.lock(piece.stripe, piece.stripe, true).await;
+        let Ok(_exclusive) = self.lock(file, piece.stripe, piece.stripe, true).await else { return };
         let again = self.read_pieces(file, hurt.slot, &[piece], vec![exact(piece.len())]).await;
         match again {
             Ok(parts) if parts[0].is_none() => {}

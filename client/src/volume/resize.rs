@@ -17,7 +17,8 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Core {
     pub(super) async fn truncate(self: &Arc<Core>, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
-        let mut guard = file.locks.lock_all().await;
+        self.settle(file).await?;
+        let mut guard = self.lock_all(file).await?;
         let old = file.size();
         if size < old {
             // What stays of the last stripe must have zeros, and parity of zeros, where bytes are cut off.
@@ -103,7 +104,8 @@ impl Core {
         keep_size: bool,
         meta: WriteMeta,
     ) -> Result<(), VolumeError> {
-        let mut guard = file.locks.lock_all().await;
+        self.settle(file).await?;
+        let mut guard = self.lock_all(file).await?;
         let (size, wanted) = (file.size(), offset.saturating_add(len));
         let end = wanted.min(size);
         let stripe = file.geometry.stripe_bytes();
@@ -147,7 +149,8 @@ impl Core {
         len: u64,
         keep_size: bool,
     ) -> Result<(), VolumeError> {
-        let guard = file.locks.lock_all().await;
+        self.settle(file).await?;
+        let guard = self.lock_all(file).await?;
         let end = offset.saturating_add(len);
         let grown = (!keep_size && end > file.size()).then_some(end);
         let stripe = file.geometry.stripe_bytes();

@@ -48,7 +48,8 @@ impl Core {
             let piece = data.slice(at..at + len);
             let stripes =
                 (start / file.geometry.stripe_bytes(), (start + len as u64 - 1) / file.geometry.stripe_bytes());
-            let guard = file.locks.lock(stripes.0, stripes.1, true).await;
+            self.settle(file).await?;
+            let guard = self.lock(file, stripes.0, stripes.1, true).await?;
             self.write_locked(file, start, piece, meta, guard).await?;
             at += len;
         }
@@ -61,7 +62,8 @@ impl Core {
         data: Bytes,
         meta: WriteMeta,
     ) -> Result<u64, VolumeError> {
-        let mut guard = file.locks.lock_all().await;
+        self.settle(file).await?;
+        let mut guard = self.lock_all(file).await?;
         let offset = file.size();
         let mut at = 0;
         while at < data.len() {
@@ -95,9 +97,48 @@ impl Core {
             }
             Err(failed) => {
                 self.forget(file, &stores);
+                if matches!(failed.error, VolumeError::Lost(_)) {
+                    file.doubt();
+                }
                 Err(self.withdraw(file, old_size, end, failed).await)
             }
         }
+    }
+
+    /// Locks stripes; gives up when the servers that the holder waits for stay away.
+    pub(super) async fn lock(
+        &self,
+        file: &File,
+        first: u64,
+        last: u64,
+        exclusive: bool,
+    ) -> Result<RangeGuard, VolumeError> {
+        let mut waiting = std::pin::pin!(file.locks.lock(first, last, exclusive));
+        loop {
+            match tokio::time::timeout(self.timeout(), waiting.as_mut()).await {
+                Ok(guard) => return Ok(guard),
+                Err(_) if self.members.is_offline() => return Err(VolumeError::Lost("too few servers answer".into())),
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(super) async fn lock_all(&self, file: &File) -> Result<RangeGuard, VolumeError> {
+        self.lock(file, 0, u64::MAX, true).await
+    }
+
+    /// After a write whose outcome is not known: cuts off what it may have left beyond the end, so that bytes
+    /// there count as zeros again.
+    pub(super) async fn settle(self: &Arc<Core>, file: &File) -> Result<(), VolumeError> {
+        if !file.is_doubtful() {
+            return Ok(());
+        }
+        let _all = self.lock_all(file).await?;
+        if file.is_doubtful() {
+            self.cut(file, file.size()).await?;
+            file.trust();
+        }
+        Ok(())
     }
 
     /// The data with the rest of its first and last block around it.

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use net_raid_client::config::{self, ServerAddr, VolumeConfig};
 use net_raid_client::events::EventLog;
-use net_raid_client::volume::{AssemblyError, Volume, open};
-use net_raid_client::world::{Connecting, Random, Stream, Transport, WallClock, World};
-use net_raid_proto::ids::{BrickId, Timestamp};
+use net_raid_client::volume::{AssemblyError, File, Volume, open};
+use net_raid_client::world::{Connecting, Host, Random, Stream, Transport, WallClock, World};
+use net_raid_proto::ids::{BrickId, Name, ObjectId, Timestamp};
+use net_raid_proto::message::{Change, Holder, Kind, NewObject};
 use net_raid_server::brick::{Brick, BrickOptions};
 use net_raid_server::disk::RealDisk;
 use net_raid_server::session::{Context, SlowWork, serve};
@@ -134,6 +136,19 @@ impl WallClock for Ticking {
     }
 }
 
+/// A client machine of its own, by number.
+struct Client(u32);
+
+impl Host for Client {
+    fn holder(&self) -> Holder {
+        Holder { host: format!("client{}", self.0), pid: self.0, started_ticks: 1, boot: String::new() }
+    }
+
+    fn is_dead(&self, _holder: &Holder) -> bool {
+        false
+    }
+}
+
 struct Chance;
 
 impl Random for Chance {
@@ -171,6 +186,7 @@ impl Cluster {
             transport: Arc::new(Net(nodes.clone())),
             clock: Arc::new(Ticking(AtomicU64::new(0))),
             random: Arc::new(Chance),
+            host: Arc::new(Client(1)),
         };
         Cluster { nodes, config, dir, world }
     }
@@ -179,6 +195,13 @@ impl Cluster {
     pub async fn open(&self) -> Result<Arc<Volume>, AssemblyError> {
         let events = EventLog::open(Some(&self.errorlog())).expect("error log");
         open(&self.config, self.world.clone(), Arc::new(events)).await
+    }
+
+    /// Assembles the volume from another machine.
+    pub async fn open_elsewhere(&self) -> Result<Arc<Volume>, AssemblyError> {
+        let events = EventLog::open(Some(&self.errorlog())).expect("error log");
+        let world = World { host: Arc::new(Client(2)), ..self.world.clone() };
+        open(&self.config, world, Arc::new(events)).await
     }
 
     fn errorlog(&self) -> PathBuf {
@@ -211,4 +234,27 @@ fn config_of(level: u8, servers: usize, spares: usize, dir: &Path) -> VolumeConf
     );
     let config = config::parse(Path::new("test.conf"), &text).unwrap_or_else(|errors| panic!("{errors}"));
     config.volumes.into_iter().next().expect("one volume")
+}
+
+/// Makes a file in the root.
+pub async fn create(volume: &Volume, name: &str) -> Arc<File> {
+    let id = volume.new_id().unwrap();
+    let spec = NewObject {
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        target: Vec::new(),
+        layout: volume.layout(),
+        xattrs: Vec::new(),
+    };
+    let name = Name::new(name.as_bytes()).unwrap();
+    let change = Change::Create { parent: ObjectId::ROOT, name, id, spec: Box::new(spec) };
+    volume.change(change, Bytes::new(), volume.now()).await.unwrap();
+    Arc::new(File::new(id, volume.layout(), 0))
+}
+
+/// All bytes of a file.
+pub async fn read_all(volume: &Volume, file: &File) -> Bytes {
+    volume.read(file, 0, file.size() as usize).await.expect("the file can be read")
 }

@@ -1,0 +1,171 @@
+//! From servers to a volume: what is assembled, what is refused and in which words.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Cluster, create, read_all};
+use net_raid_client::volume::{File, Volume, WriteMeta};
+use net_raid_proto::ids::{Name, ObjectId};
+
+fn block_on<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test)
+}
+
+async fn write(volume: &Volume, file: &File, text: &str) {
+    volume.write(file, 0, Bytes::from(text.to_owned()), WriteMeta::default()).await.unwrap();
+}
+
+async fn refused(cluster: &Cluster, words: &[&str]) {
+    let Err(error) = cluster.open().await.map(|_| ()) else { panic!("assembled") };
+    for word in words {
+        assert!(error.to_string().contains(word), "no {word:?} in: {error}");
+    }
+    assert!(!error.to_string().contains('\n'));
+}
+
+/// A volume with one file, closed again.
+async fn prepared(level: u8, servers: usize, spares: usize) -> Cluster {
+    let cluster = Cluster::new(level, servers, spares);
+    let volume = cluster.open().await.unwrap();
+    let file = create(&volume, "f").await;
+    write(&volume, &file, "first").await;
+    volume.close().await;
+    cluster
+}
+
+async fn content(volume: &Volume) -> Bytes {
+    let entry = volume.lookup(ObjectId::ROOT, &Name::new(b"f").unwrap()).await.unwrap();
+    read_all(volume, &Arc::new(File::new(entry.id, entry.layout, entry.attr.size))).await
+}
+
+#[test]
+fn a_cold_start_goes_on_without_a_minority_of_voters() {
+    block_on(async {
+        for (level, servers, spares, dead) in [(1, 2, 1, 1), (5, 3, 0, 1), (6, 6, 0, 2), (6, 4, 1, 2), (1, 3, 0, 1)] {
+            let cluster = prepared(level, servers, spares).await;
+            (0..dead).for_each(|i| cluster.nodes[i].kill());
+            let volume = cluster.open().await.unwrap();
+            assert_eq!(&content(&volume).await[..], b"first", "level {level} of {servers}");
+            create(&volume, "g").await;
+            volume.close().await;
+        }
+    });
+}
+
+#[test]
+fn a_cold_start_without_half_of_the_voters_is_refused_and_names_them() {
+    block_on(async {
+        for (level, servers, dead) in [(1, 2, 1), (6, 4, 2)] {
+            let cluster = prepared(level, servers, 0).await;
+            (0..dead).for_each(|i| cluster.nodes[i].kill());
+            refused(&cluster, &["could hold newer data", "127.0.0.1:1", "spare"]).await;
+        }
+    });
+}
+
+#[test]
+fn too_few_members_are_refused() {
+    block_on(async {
+        let cluster = prepared(5, 3, 0).await;
+        cluster.nodes[0].kill();
+        cluster.nodes[2].kill();
+        refused(&cluster, &["127.0.0.1:1", "127.0.0.1:3"]).await;
+    });
+}
+
+#[test]
+fn a_stale_half_never_starts_alone() {
+    block_on(async {
+        let cluster = prepared(1, 2, 1).await;
+        let volume = cluster.open().await.unwrap();
+        let entry = volume.lookup(ObjectId::ROOT, &Name::new(b"f").unwrap()).await.unwrap();
+        let file = File::new(entry.id, entry.layout, entry.attr.size);
+        cluster.nodes[0].kill();
+        write(&volume, &file, "newer").await;
+        volume.close().await;
+        cluster.nodes[1].kill();
+        cluster.nodes[0].start();
+        refused(&cluster, &["127.0.0.1:2"]).await;
+        cluster.nodes[1].start();
+        let volume = cluster.open().await.unwrap();
+        assert_eq!(&content(&volume).await[..], b"newer");
+        volume.close().await;
+    });
+}
+
+#[test]
+fn an_empty_directory_where_a_member_should_be_is_not_filled() {
+    block_on(async {
+        let cluster = prepared(5, 3, 0).await;
+        let node = &cluster.nodes[1];
+        node.kill();
+        std::fs::rename(&node.dir, node.dir.with_extension("unmounted")).unwrap();
+        std::fs::create_dir(&node.dir).unwrap();
+        node.start();
+        let volume = cluster.open().await.unwrap();
+        create(&volume, "g").await;
+        assert_eq!(&content(&volume).await[..], b"first");
+        volume.close().await;
+        assert_eq!(std::fs::read_dir(&node.dir).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn bricks_may_change_their_addresses() {
+    block_on(async {
+        let mut cluster = prepared(6, 5, 0).await;
+        cluster.config.servers.reverse();
+        let volume = cluster.open().await.unwrap();
+        assert_eq!(&content(&volume).await[..], b"first");
+        create(&volume, "g").await;
+        volume.close().await;
+        assert!(!cluster.events().contains("dropped"), "{}", cluster.events());
+    });
+}
+
+#[test]
+fn a_new_volume_needs_every_server() {
+    block_on(async {
+        let cluster = Cluster::new(5, 3, 0);
+        cluster.nodes[2].kill();
+        refused(&cluster, &["only when every server", "127.0.0.1:3"]).await;
+        cluster.nodes[2].start();
+        std::fs::write(cluster.nodes[1].dir.join("precious"), "data").unwrap();
+        cluster.nodes[1].kill();
+        cluster.nodes[1].start();
+        refused(&cluster, &["only when every server", "127.0.0.1:2"]).await;
+        assert_eq!(std::fs::read(cluster.nodes[1].dir.join("precious")).unwrap(), b"data");
+    });
+}
+
+#[test]
+fn another_level_or_another_volumes_brick_is_refused() {
+    block_on(async {
+        let mut cluster = prepared(5, 4, 0).await;
+        cluster.config.level = net_raid_client::config::Level::Raid6;
+        refused(&cluster, &["RAID-5", "raid = 6"]).await;
+        let (one, two) = (prepared(5, 3, 0).await, prepared(5, 3, 0).await);
+        one.nodes[0].kill();
+        std::fs::remove_dir_all(&one.nodes[0].dir).unwrap();
+        two.nodes[0].kill();
+        std::fs::rename(&two.nodes[0].dir, &one.nodes[0].dir).unwrap();
+        one.nodes[0].start();
+        refused(&one, &["of volume TEST", "127.0.0.1:1"]).await;
+    });
+}
+
+#[test]
+fn a_volume_in_use_is_refused_with_its_holder() {
+    block_on(async {
+        let cluster = prepared(1, 3, 0).await;
+        let volume = cluster.open().await.unwrap();
+        let Err(error) = cluster.open_elsewhere().await.map(|_| ()) else { panic!("two owners") };
+        assert!(error.to_string().contains("in use by process 1 on client1"), "{error}");
+        let file = create(&volume, "g").await;
+        write(&volume, &file, "still ours").await;
+        volume.close().await;
+        cluster.open().await.unwrap().close().await;
+    });
+}
