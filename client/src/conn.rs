@@ -207,12 +207,20 @@ impl Conn {
         resend: bool,
     ) -> Result<Response, CallError> {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let (frame, writer, done) = self.enqueue(id, request, payload, dest, resend)?;
+        let (frame, writer, mut done) = self.enqueue(id, request, payload, dest, resend)?;
         let pending = PendingGuard { conn: self, id };
         if let Some(writer) = writer {
             let (frame, payload) = frame;
-            if writer.send(&frame, &payload).await.is_err() {
-                self.broken(&writer);
+            tokio::select! {
+                biased;
+                sent = writer.send(&frame, &payload) => if sent.is_err() {
+                    self.broken(&writer);
+                },
+                // A stream that takes nothing more is given up while the frame is on its way into it.
+                answer = &mut done => {
+                    std::mem::forget(pending);
+                    return answer.unwrap_or_else(|_| Err(CallError::Lost("connection task ended".into())));
+                }
             }
         }
         let answer = done.await;

@@ -1,8 +1,10 @@
 //! The task that keeps one connection: connect, handshake, read answers, notice silence, reconnect.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,7 +13,7 @@ use net_raid_proto::frame::{FrameError, FrameKind, HEADER_LEN, Header, seal};
 use net_raid_proto::ids::Epoch;
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, RENEW_MS};
 use net_raid_proto::message::{Answer, BrickState, Reply, Request, VERSION_MAX, VERSION_MIN};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CallError, Conn, LinkState, Pending, Response, Session};
@@ -33,9 +35,23 @@ pub(super) struct Writer {
     half: tokio::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     /// A frame was cut off: nothing may follow it.
     torn: AtomicBool,
+    /// When the stream last took bytes again after it was full: the other side reads, however slow the line.
+    drained: Mutex<Instant>,
 }
 
 impl Writer {
+    fn new(half: Box<dyn AsyncWrite + Send + Unpin>) -> Writer {
+        Writer {
+            half: tokio::sync::Mutex::new(half),
+            torn: AtomicBool::new(false),
+            drained: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn drained(&self) -> Instant {
+        *self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes a frame whole. A caller that goes away in the middle leaves the stream unusable, which
     /// the next one notices.
     pub(super) async fn send(&self, frame: &[u8], payload: &[Bytes]) -> io::Result<()> {
@@ -43,24 +59,37 @@ impl Writer {
         if self.torn.swap(true, Ordering::AcqRel) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        write_frame(&mut **half, frame, payload).await?;
+        let drained = || *self.drained.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        write_frame(&mut **half, frame, payload, drained).await?;
         self.torn.store(false, Ordering::Release);
         Ok(())
     }
 }
 
-async fn write_frame(half: &mut (dyn AsyncWrite + Send + Unpin), frame: &[u8], payload: &[Bytes]) -> io::Result<()> {
-    if payload.is_empty() {
-        return half.write_all(frame).await;
-    }
+/// Writes all of a frame; calls `drained` whenever a full stream has taken bytes again.
+async fn write_frame(
+    half: &mut (dyn AsyncWrite + Send + Unpin),
+    frame: &[u8],
+    payload: &[Bytes],
+    drained: impl Fn(),
+) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(1 + payload.len());
     slices.push(IoSlice::new(frame));
     slices.extend(payload.iter().map(|piece| IoSlice::new(piece)));
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
-        let written = half.write_vectored(rest).await?;
+        let mut was_full = false;
+        let written = poll_fn(|cx| {
+            let polled = Pin::new(&mut *half).poll_write_vectored(cx, rest);
+            was_full |= polled.is_pending();
+            polled
+        });
+        let written = written.await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
+        }
+        if was_full {
+            drained();
         }
         IoSlice::advance_slices(&mut rest, written);
     }
@@ -125,7 +154,7 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
         };
         ask(conn, &mut reader, &mut half, session.epoch, &own).await?.map_err(|fault| fault.to_string())?;
     }
-    let writer = Arc::new(Writer { half: tokio::sync::Mutex::new(half), torn: AtomicBool::new(false) });
+    let writer = Arc::new(Writer::new(half));
     resume(conn, &writer, *brick).await.map_err(|error| one_clause(&error))?;
     Ok((reader, writer))
 }
@@ -154,7 +183,7 @@ async fn ask(
 ) -> Result<Answer, String> {
     let header = conn.header(0, epoch, false);
     let frame = seal(header, request, BODY_MAX, &[] as &[Bytes]).map_err(|error| error.to_string())?;
-    write_frame(half, &frame, &[]).await.map_err(|error| one_clause(&error))?;
+    write_frame(half, &frame, &[], || ()).await.map_err(|error| one_clause(&error))?;
     let (header, body) = read_head(reader).await.map_err(|error| one_clause(&error))?;
     if header.request.0 != 0 || header.payload_len != 0 {
         return Err("answers another request than was asked".to_string());
@@ -246,7 +275,7 @@ async fn watch_silence(conn: &Arc<Conn>, writer: &Arc<Writer>) -> String {
         }
         let (silent, waiting) = {
             let shared = conn.shared();
-            (shared.last_heard.elapsed(), !shared.pending.is_empty())
+            (shared.last_heard.max(writer.drained()).elapsed(), !shared.pending.is_empty())
         };
         if waiting && silent >= conn.options.stall {
             return format!("{SILENT} {:.1} s", silent.as_secs_f64());

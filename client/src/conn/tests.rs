@@ -209,6 +209,42 @@ async fn a_frozen_server_is_given_up_after_stall() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frozen_server_that_takes_no_bytes_is_given_up_too() {
+    let (near, far) = tokio::io::duplex(256);
+    let mut server = Server(far);
+    let rig = rig(vec![near]);
+    server.welcome().await;
+    up(&rig.conn).await;
+    let start = Instant::now();
+    let payload = vec![Bytes::from(vec![1; 100_000])];
+    let call = rig.conn.call(&Request::StatFs, payload, Vec::new(), false);
+    let answer = tokio::time::timeout(Duration::from_secs(10), call).await.expect("it ends");
+    assert!(matches!(answer, Err(CallError::Lost(_))));
+    assert!(start.elapsed() <= Duration::from_millis(2600), "{:?}", start.elapsed());
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_is_no_stall() {
+    let (near, far) = tokio::io::duplex(1024);
+    let mut server = Server(far);
+    let rig = rig(vec![near]);
+    server.welcome().await;
+    up(&rig.conn).await;
+    let conn = Arc::clone(&rig.conn);
+    let payload = vec![Bytes::from(vec![1; 20_000])];
+    let call = tokio::spawn(async move { conn.call(&Request::StatFs, payload, Vec::new(), false).await });
+    // One byte in two milliseconds: ten times `stall` for the frame.
+    let mut frame = Vec::new();
+    while frame.len() < HEADER_LEN + 20_000 {
+        frame.push(server.0.read_u8().await.unwrap());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(!call.is_finished(), "{:?}", call.await);
+    assert!(rig.conn.is_up());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_request_is_no_stall_while_the_server_lives() {
     let (near, mut server) = pair();
     let rig = rig(vec![near]);
