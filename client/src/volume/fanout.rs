@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Fault, Request};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout_at;
 
 use super::{Core, VolumeError};
 use crate::conn::CallError;
@@ -151,7 +151,7 @@ impl Core {
             let outcomes = core.until_all(asks, outcomes).await?;
             core.conclude(&outcomes).await.map(|()| guard)
         });
-        match timeout(self.timeout(), finish).await {
+        match timeout_at(self.patience_ends(), finish).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(VolumeError::Lost("the operation was broken off".into()).into()),
             Err(_) => Err(VolumeError::Lost("too few servers answer".into()).into()),
@@ -182,7 +182,7 @@ impl Core {
 
     /// Waits for enough servers.
     async fn wait_online(&self) -> Result<(), VolumeError> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = self.patience_ends();
         let mut seen = self.members.watch();
         while self.members.is_offline() {
             if !self.members.wait_change(&mut seen, deadline).await {

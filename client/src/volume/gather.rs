@@ -54,7 +54,7 @@ enum Got {
 impl Core {
     /// Fills every need, waiting for servers for at most `timeout` when too few answer.
     pub(super) async fn gather(&self, file: &File, mut needs: Vec<StripeNeed>) -> Result<Gathered, VolumeError> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = self.patience_ends();
         let mut seen = self.members.watch();
         let width = file.geometry.width();
         let mut stripes: Vec<Units> = needs.iter().map(|_| vec![None; width]).collect();

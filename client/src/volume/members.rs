@@ -1,7 +1,7 @@
 //! Who is in, who is out: drops, returns, and waiting for servers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
@@ -36,7 +36,8 @@ pub(super) struct Members {
     /// Changes whenever a connection does.
     changed: watch::Sender<u64>,
     taken_over: OnceLock<String>,
-    offline: std::sync::atomic::AtomicBool,
+    /// Since when too few current members answer.
+    offline_since: Mutex<Option<Instant>>,
 }
 
 impl Members {
@@ -51,7 +52,7 @@ impl Members {
             dropping: tokio::sync::Mutex::new(()),
             changed: watch::channel(0).0,
             taken_over: OnceLock::new(),
-            offline: std::sync::atomic::AtomicBool::new(false),
+            offline_since: Mutex::new(None),
         }
     }
 
@@ -103,7 +104,11 @@ impl Members {
     }
 
     pub(super) fn is_offline(&self) -> bool {
-        self.offline.load(Ordering::Acquire)
+        self.offline_since().is_some()
+    }
+
+    fn offline_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.offline_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,12 +138,22 @@ impl Core {
         }
     }
 
+    /// Until when an operation waits for servers that are out of reach: one that begins when they have been
+    /// away for longer does not wait at all, so that a program that tries again and again is not held up each time.
+    pub(super) fn patience_ends(&self) -> Instant {
+        self.members.offline_since().unwrap_or_else(Instant::now) + self.timeout()
+    }
+
     /// Says once when the volume goes beyond its redundancy, and once when it is back.
     fn check_online(&self) {
         let (readable, needed) = (self.members.readable().len(), self.members.record().members_needed());
         let offline = readable < needed;
-        if self.members.offline.swap(offline, Ordering::AcqRel) == offline {
-            return;
+        {
+            let mut since = self.members.offline_since();
+            if since.is_some() == offline {
+                return;
+            }
+            *since = offline.then(Instant::now);
         }
         if offline {
             let reason = format!("{readable} current servers answer, {needed} are needed");

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use net_raid_proto::ids::{Name, ObjectId, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{DirEntry, Entry, Fault, Reply, Request, Space};
-use tokio::time::Instant;
 
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
@@ -14,7 +13,7 @@ use crate::layout::SlotSet;
 impl Core {
     /// Asks one member after the other until one answers, for at most `timeout`.
     pub(super) async fn query(&self, id: ObjectId, request: &Request) -> Result<(Slot, Response), VolumeError> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = self.patience_ends();
         let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
