@@ -1,11 +1,11 @@
 //! The command line of `net_raid_client`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::{self, Config, ConfigErrors};
+use crate::config;
 use crate::daemon::{self, LogFormat, Plan};
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ struct Args {
 pub fn run() -> ExitCode {
     // Exits by itself: 2 for a wrong command line, 0 for --help and --version.
     let args = Args::parse();
-    let config = match load(&args.config) {
+    let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
             // Without a stderr there is still the exit status.
@@ -72,10 +72,4 @@ pub fn run() -> ExitCode {
     }
     let Args { foreground, pid_file, log_format, .. } = args;
     ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
-}
-
-fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let (config, text) = config::load(path)?;
-    config::check_mountpoints(path, &config, &text)?;
-    Ok(config)
 }

@@ -107,18 +107,22 @@ impl std::fmt::Display for Level {
     }
 }
 
-/// Reads and parses the file at `path`; returns its text too, which [`check_mountpoints`] needs for its messages.
+/// Reads and parses the file at `path`, and checks its mountpoints on this machine.
 ///
 /// # Errors
-/// The file cannot be read, is longer than 1 MiB, is not UTF-8, or [`parse`] refuses it.
-pub fn load(path: &Path) -> Result<(Config, String), ConfigErrors> {
+/// The file cannot be read, is longer than 1 MiB, is not UTF-8; or all that [`parse`] and [`check_mountpoints`] find.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
         return Err(ConfigErrors::whole_file(path, &format!("cannot be read: {error}"), None));
     }
     let text = decode(path, bytes)?;
-    Ok((parse(path, &text)?, text))
+    match (parse(path, &text), check_mountpoints(path, &text)) {
+        (Ok(config), Ok(())) => Ok(config),
+        (Err(errors), Ok(())) | (Ok(_), Err(errors)) => Err(errors),
+        (Err(errors), Err(more)) => Err(errors.and(more)),
+    }
 }
 
 /// Turns a file's bytes into text.

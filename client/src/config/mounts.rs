@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::ConfigErrors;
 use super::key::Key;
-use super::line::{Piece, sections};
+use super::line::{Entry, Piece, sections};
 use super::problem::Problems;
 use super::value::{self, Rejected};
-use super::{Config, ConfigErrors};
 
 /// Checks that every volume's mountpoint is an absolute path to an empty directory on which nothing is mounted, and that none
-/// is inside another's. `path` and `text` are what the configuration was parsed from, and serve the messages.
+/// is inside another's. `path` and `text` are the configuration; what else may be wrong with it is not looked at.
 ///
 /// What a dead daemon left mounted ("Transport endpoint is not connected") is fine: it is detached before mounting anew.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the file's lines.
-pub fn check_mountpoints(path: &Path, config: &Config, text: &str) -> Result<(), ConfigErrors> {
-    check_on(&ThisMachine, path, config, text)
+pub fn check_mountpoints(path: &Path, text: &str) -> Result<(), ConfigErrors> {
+    check_on(&ThisMachine, path, text)
 }
 
 /// What the check needs to know of a machine.
@@ -70,7 +70,7 @@ impl Mount {
     }
 }
 
-pub(super) fn check_on(machine: &impl Machine, path: &Path, config: &Config, text: &str) -> Result<(), ConfigErrors> {
+pub(super) fn check_on(machine: &impl Machine, path: &Path, text: &str) -> Result<(), ConfigErrors> {
     let mut problems = Problems::default();
     let mounts = match machine.mountinfo() {
         Ok(table) => parse_mountinfo(&table),
@@ -79,16 +79,16 @@ pub(super) fn check_on(machine: &impl Machine, path: &Path, config: &Config, tex
             Vec::new()
         }
     };
-    // The text has been parsed without an error, so each volume has its line.
-    let (_, places) = sections(text, &mut Problems::default());
-    let places = places.iter().filter_map(|section| section.get(Key::Mountpoint)).map(|entry| entry.line);
-    let points: Vec<_> = config
-        .volumes
+    // What is wrong with the text itself is for the parser to report.
+    let (_, volumes) = sections(text, &mut Problems::default());
+    let points: Vec<_> = volumes
         .iter()
-        .zip(places)
-        .map(|(volume, line)| {
-            let real = problems.accept(line, inspect(machine, &mounts, &volume.mountpoint));
-            Point { volume: &volume.name, path: real.unwrap_or_else(|| volume.mountpoint.clone()), line }
+        .filter_map(|section| {
+            let volume = section.get(Key::Diskname).and_then(|entry| entry.value).map_or("", |name| name.text);
+            let Entry { line, value, .. } = section.get(Key::Mountpoint)?;
+            let written = value::path(value?.text).ok()?;
+            let real = problems.accept(line, inspect(machine, &mounts, &written));
+            Some(Point { volume, path: real.unwrap_or_else(|| written.clone()), written, line })
         })
         .collect();
     report_nested(&points, &mut problems);
@@ -99,13 +99,15 @@ pub(super) fn check_on(machine: &impl Machine, path: &Path, config: &Config, tex
 struct Point<'a> {
     volume: &'a str,
     path: PathBuf,
+    written: PathBuf,
     line: Piece<'a>,
 }
 
 fn report_nested(points: &[Point<'_>], problems: &mut Problems) {
     for (index, inner) in points.iter().enumerate() {
         for (other_index, outer) in points.iter().enumerate() {
-            let message = if inner.path == outer.path && other_index < index {
+            // The same path twice is an error of the text.
+            let message = if inner.path == outer.path && inner.written != outer.written && other_index < index {
                 "is the same directory as"
             } else if inner.path != outer.path && inner.path.starts_with(&outer.path) {
                 "is inside"
@@ -129,6 +131,10 @@ fn inspect(machine: &impl Machine, mounts: &[Mount], path: &Path) -> Result<Path
     let real = machine.real_path(path).map_err(|error| unreachable_path(path, &error))?;
     // Before anything else is asked of the directory: a frozen file system on it might never answer.
     if let Some(mount) = mounts.iter().rfind(|mount| mount.point == real) {
+        // Attributes may still be in the kernel's cache long after the daemon died: only opening tells.
+        if mount.is_fuse() && machine.is_empty(path).is_err_and(|error| is_dead_mount(&error)) {
+            return leftover(machine, mounts, path);
+        }
         let help = format!("unmount it: `umount {}`", shell_word(path));
         return Err(Rejected::new(format!("{} is already mounted there", mount.fs_type), help));
     }

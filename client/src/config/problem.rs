@@ -86,6 +86,14 @@ impl ConfigErrors {
         Self { path: path.to_owned(), text: drawable(text), errors }
     }
 
+    /// These and more about the same file.
+    #[must_use]
+    pub fn and(mut self, other: ConfigErrors) -> ConfigErrors {
+        self.errors.extend(other.errors);
+        self.errors.sort_by_key(|error| (error.line.is_none(), error.line, error.span.start));
+        self
+    }
+
     pub(super) fn whole_file(path: &Path, message: &str, help: Option<&str>) -> Self {
         let (message, help) = (message.to_owned(), help.map(str::to_owned));
         Self::new(path, "", vec![ConfigError { line: None, text: String::new(), message, help, span: 0..0 }])

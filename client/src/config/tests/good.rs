@@ -65,15 +65,19 @@ fn the_first_example_is_accepted_however_it_is_laid_out() {
     }
 }
 
+fn config_file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+    std::fs::read_to_string(path).expect("a file of configs can be read")
+}
+
 #[test]
 fn every_file_in_configs_is_accepted() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).expect("configs is a directory") {
-        let path = entry.expect("configs can be read").path();
-        let (config, _) = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
-        assert!(!config.volumes.is_empty());
-        names.push(path.file_name().expect("an entry has a name").to_string_lossy().into_owned());
+        let name = entry.expect("configs can be read").file_name().to_string_lossy().into_owned();
+        assert!(!parsed(&config_file(&name)).volumes.is_empty());
+        names.push(name);
     }
     for name in ["example.conf", "raid1.conf", "raid5.conf", "raid6.conf"] {
         assert!(names.iter().any(|there| there == name), "{name} is missing");
@@ -82,8 +86,7 @@ fn every_file_in_configs_is_accepted() {
 
 #[test]
 fn the_commented_example_has_every_key() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/example.conf");
-    let (_, text) = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    let text = config_file("example.conf");
     for key in key::Key::list().split(", ") {
         assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
     }

@@ -11,11 +11,13 @@ use super::*;
 struct Staged {
     mountinfo: String,
     dead: Option<PathBuf>,
+    /// The kernel still has the attributes of what is dead.
+    cached: bool,
 }
 
 impl Staged {
     fn new() -> Self {
-        Self { mountinfo: String::new(), dead: None }
+        Self { mountinfo: String::new(), dead: None, cached: false }
     }
 
     fn mount(mut self, path: &Path, fs_type: &str) -> Self {
@@ -43,7 +45,9 @@ impl Machine for Staged {
     }
 
     fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        self.pass(path)?;
+        if !self.cached {
+            self.pass(path)?;
+        }
         ThisMachine.is_dir(path)
     }
 
@@ -53,7 +57,9 @@ impl Machine for Staged {
     }
 
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
-        self.pass(path)?;
+        if !self.cached {
+            self.pass(path)?;
+        }
         ThisMachine.real_path(path)
     }
 }
@@ -86,7 +92,7 @@ impl Place {
             text += &format!("diskname = V{index}\nmountpoint = {mountpoint}\nservers = v{index}:1, v{index}:2\n");
         }
         let path = Path::new("f");
-        let found = check_on(machine, path, &parsed(&text), &text).err().map(|errors| errors.to_string());
+        let found = check_on(machine, path, &text).err().map(|errors| errors.to_string());
         let expected: Vec<String> =
             messages.iter().map(|message| format!("f:{}", message.replace("DIR", dir))).collect();
         assert_eq!(found.unwrap_or_default(), expected.join("\n"));
@@ -177,6 +183,8 @@ fn what_a_dead_daemon_left_is_fine_but_not_what_is_below_it() {
         &["DIR/a/x"],
         &["3: the mountpoint lies on a mount whose daemon is dead: `mountpoint = DIR/a/x`; unmount that first"],
     );
+    let cached = Staged { cached: true, ..machine().mount(&place.path("a"), "fuse.net_raid") };
+    place.check(&cached, &["DIR/a", "DIR/b"], &[]);
     // A network file system can say ENOTCONN as well, and is not ours to detach.
     place.check(
         &machine().mount(&place.path("a"), "nfs4"),
@@ -188,7 +196,7 @@ fn what_a_dead_daemon_left_is_fine_but_not_what_is_below_it() {
 #[test]
 fn the_real_machine_has_its_root_mounted() {
     let text = VOLUME.replace("/mnt/a", "/");
-    let errors = check_mountpoints(Path::new("f"), &parsed(&text), &text).expect_err("the root is mounted");
+    let errors = check_mountpoints(Path::new("f"), &text).expect_err("the root is mounted");
     let errors = errors.to_string();
     assert!(errors.contains("is already mounted there: `mountpoint = /`; unmount it"), "{errors}");
 }
