@@ -146,7 +146,12 @@ fn open_brick(directory: &Path) -> Result<Brick<RealDisk>, String> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|why| format!("cannot get random numbers: {why}; check /dev/urandom"))?;
     let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(id) };
-    Brick::open(disk, options).map_err(|why| format!("cannot serve {}: {why}", directory.display()))
+    let refused = |why: &dyn std::fmt::Display| format!("cannot serve {}: {why}", directory.display());
+    let brick = Brick::open(disk, options).map_err(|why| refused(&why))?;
+    match brick.unusable() {
+        None => Ok(brick),
+        Some(why) => Err(refused(&format!("{why}; name an empty directory, or the one that was served before"))),
+    }
 }
 
 /// Serves until a signal says to end.

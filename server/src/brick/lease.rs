@@ -54,6 +54,14 @@ impl<D: Disk> Brick<D> {
         self.standing.read().expect("no holder panics")
     }
 
+    /// Why the directory was found not to be a brick; `None` when it is one or can become one.
+    pub fn unusable(&self) -> Option<String> {
+        match &*self.standing() {
+            Standing::Unusable { why } => Some(why.clone()),
+            _ => None,
+        }
+    }
+
     /// Lets a frame of the present owner in, for as long as the guard is held: a new owner is told yes
     /// only after everything of the old one has ended.
     pub(super) fn admit(&self, epoch: Epoch, now_ms: u64) -> Result<RwLockReadGuard<'_, Standing>> {
