@@ -145,12 +145,12 @@ impl StripeWrite {
 
     /// The cheaper way to new parity.
     pub fn plan(&self) -> ParityPlan {
-        let whole = self.from_all_data();
+        let whole = self.reads_for_whole();
         let whole_cost = self.cost(&whole);
         if whole_cost == 0 || self.touches_gone() {
             return ParityPlan { delta: false, read: whole };
         }
-        let delta = self.from_old_parity();
+        let delta = self.reads_for_delta();
         if self.cost(&delta) < whole_cost {
             ParityPlan { delta: true, read: delta }
         } else {
@@ -167,7 +167,7 @@ impl StripeWrite {
     }
 
     /// Old bytes of all data units in the rows, where they are not overwritten.
-    fn from_all_data(&self) -> Vec<Range<usize>> {
+    fn reads_for_whole(&self) -> Vec<Range<usize>> {
         let rows = self.rows();
         let mut read: Vec<Range<usize>> = Vec::with_capacity(self.new.len() + self.parity);
         for (new, &old_end) in self.new.iter().zip(&self.old_end) {
@@ -179,7 +179,7 @@ impl StripeWrite {
     }
 
     /// Old bytes of what is overwritten, and old parity of the rows.
-    fn from_old_parity(&self) -> Vec<Range<usize>> {
+    fn reads_for_delta(&self) -> Vec<Range<usize>> {
         let rows = self.rows();
         let mut read: Vec<Range<usize>> = Vec::with_capacity(self.new.len() + self.parity);
         for (new, &old_end) in self.new.iter().zip(&self.old_end) {

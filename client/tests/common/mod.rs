@@ -101,8 +101,7 @@ where
 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(len @ 1..) = from.read(&mut buffer).await else { break };
+    while let Ok(len @ 1..) = from.read(&mut buffer).await {
         while frozen.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
