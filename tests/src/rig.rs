@@ -28,7 +28,7 @@ pub struct Rig {
 impl Rig {
     /// A new volume, mounted; with its first losses behind it when `health` says so.
     pub fn new(array: Array, health: Health) -> Rig {
-        let mut rig = Self::unmounted(array);
+        let mut rig = Self::unmounted(array, 0);
         rig.client.mount();
         rig.health = health;
         if health == Health::Degraded {
@@ -37,10 +37,11 @@ impl Rig {
         rig
     }
 
-    /// A volume that was never mounted.
-    pub fn unmounted(array: Array) -> Rig {
-        let cluster = Cluster::start(array.bricks);
-        let volume = Volume::new(&cluster, "VOLUME", array, 0);
+    /// A volume that was never mounted, with `spares` bricks more.
+    pub fn unmounted(array: Array, spares: usize) -> Rig {
+        let cluster = Cluster::start(array.bricks + spares);
+        let mut volume = Volume::new(&cluster, "VOLUME", array, 0);
+        volume.spares = cluster.addresses(array.bricks..array.bricks + spares);
         let client = Client::new(cluster.path(), "net_raid", &[volume]);
         Rig { array, health: Health::Healthy, client, cluster }
     }
@@ -52,15 +53,23 @@ impl Rig {
 
     /// The same with another budget.
     pub fn run_within(budget: Duration, array: Array, health: Health, test: impl FnOnce(&mut Rig)) {
-        let mut rig = Self::unmounted(array);
-        let dir = rig.cluster.path().to_owned();
-        let _watchdog = Watchdog::arm(&format!("{array} {health:?}"), budget, move || workdir::end_all(&dir));
-        rig.client.mount();
-        rig.health = health;
+        Self::unmounted(array, 0).run_mounted(budget, health, test);
+    }
+
+    /// Runs `test` on a healthy rig with one spare.
+    pub fn run_with_spare(array: Array, test: impl FnOnce(&mut Rig)) {
+        Self::unmounted(array, 1).run_mounted(BUDGET, Health::Healthy, test);
+    }
+
+    fn run_mounted(mut self, budget: Duration, health: Health, test: impl FnOnce(&mut Rig)) {
+        let dir = self.cluster.path().to_owned();
+        let _watchdog = Watchdog::arm(&format!("{} {health:?}", self.array), budget, move || workdir::end_all(&dir));
+        self.client.mount();
+        self.health = health;
         if health == Health::Degraded {
-            rig.kill_victims();
+            self.kill_victims();
         }
-        test(&mut rig);
+        test(&mut self);
     }
 
     /// The path of `name` in the volume.

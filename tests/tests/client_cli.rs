@@ -8,14 +8,19 @@ use std::time::Duration;
 use net_raid_tests::binaries;
 use net_raid_tests::client::{END_WITHIN, TIMEOUT, is_mounted};
 use net_raid_tests::deadline::wait_until;
+use net_raid_tests::pattern::{Pattern, verify_file, write_range};
 use net_raid_tests::process::{Finished, is_alive, kill_group, run, run_ok, sh, wait};
 use net_raid_tests::workdir::Workdir;
-use net_raid_tests::{Array, Client, Cluster, Rig, Volume, on_every_array, on_every_healthy_array};
+use net_raid_tests::{Array, Client, Cluster, Health, Rig, Volume, on_every_array, on_every_healthy_array};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
 on_every_array!(umount_ends_the_daemon, sigterm_ends_everything);
-on_every_healthy_array!(a_dead_mount_is_detached_and_mounted_anew, refused_when_too_many_servers_are_missing);
+on_every_healthy_array!(
+    a_dead_mount_is_detached_and_mounted_anew,
+    refused_when_too_many_servers_are_missing,
+    closed_files_survive_a_killed_client,
+);
 
 fn client(arguments: &[&str]) -> Finished {
     run(Command::new(binaries::client()).args(arguments).current_dir("/"), WITHIN)
@@ -89,7 +94,8 @@ fn the_sample_is_accepted_in_every_spelling() {
         SAMPLE.to_owned(),
         SAMPLE.replace('\n', "\r\n"),
         blocks,
-        other.replace("timeout = 10", "timeout = 500ms\nstall = 2"),
+        other.replace("timeout = 10", "timeout = 3\nstall = 500ms"),
+        SAMPLE.replace("timeout = 10", "timeout = 500ms"),
         format!("# a comment\n\n\n{SAMPLE}\n\n  # another\n\n"),
         SAMPLE.trim_end().to_owned(),
         SAMPLE.replace("hotswap = 127.0.0.1:11111\n", ""),
@@ -239,6 +245,71 @@ fn refused_when_too_many_servers_are_missing(rig: &mut Rig) {
     rig.client.mount();
 }
 
+/// A file whose close(2) is looked at, which dropping it does not do.
+fn write_and_close(path: &Path, pattern: Pattern) -> bool {
+    let Ok(file) = fs::File::create_new(path) else { return false };
+    write_range(&file, pattern, 0, 300_000).is_ok() && nix::unistd::close(file).is_ok()
+}
+
+/// Whole files, one after the other, until something fails; returns how many were closed.
+fn write_files(dir: &Path) -> u16 {
+    let one = |number: &u16| write_and_close(&dir.join(format!("f{number}")), Pattern::of(*number));
+    (0..2000).take_while(one).count() as u16
+}
+
+/// Runs `disturb` while files are written, and returns how many were closed.
+fn while_writing(rig: &Rig, disturb: impl FnOnce()) -> u16 {
+    // A directory of the volume, which goes with the mount.
+    let dir = rig.path("dir");
+    fs::create_dir(&dir).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_files(&dir));
+        wait_until("files are written", WITHIN, || dir.join("f5").exists());
+        disturb();
+        writer.join().expect("the writer")
+    })
+}
+
+fn verify_files(rig: &Rig, count: u16) {
+    assert!(count >= 5, "{count} files");
+    for number in 0..count {
+        verify_file(&rig.path(&format!("dir/f{number}")), Pattern::of(number), 300_000).unwrap();
+    }
+}
+
+/// P2: what was closed is whole after kill -9 of the client in the middle of writes.
+fn closed_files_survive_a_killed_client(rig: &mut Rig) {
+    let closed = while_writing(rig, || rig.client.kill9());
+    rig.client.mount();
+    verify_files(rig, closed);
+    fs::write(rig.path("new"), "x").unwrap();
+    rig.client.remount();
+    verify_files(rig, closed);
+}
+
+#[test]
+fn sigterm_while_a_program_writes_keeps_what_was_closed() {
+    Rig::run(Array::RAID6, Health::Healthy, |rig| {
+        let closed = while_writing(rig, || assert!(rig.client.terminate(), "the daemon or its mount is still there"));
+        rig.client.mount();
+        verify_files(rig, closed);
+    });
+}
+
+#[test]
+fn a_busy_mount_is_not_unmounted_and_goes_on() {
+    Rig::run(Array::RAID5, Health::Healthy, |rig| {
+        let file = fs::File::create(rig.path("file")).unwrap();
+        let umount = run(Command::new("umount").arg(rig.root()), WITHIN);
+        assert_ne!(umount.code(), 0);
+        assert!(umount.words().contains("busy"), "{}", umount.words());
+        fs::write(rig.path("file"), "x").unwrap();
+        drop(file);
+        rig.client.remount();
+        assert_eq!(fs::read(rig.path("file")).unwrap(), b"x");
+    });
+}
+
 /// Two volumes; one cannot be assembled. The other is mounted all the same.
 #[test]
 fn a_volume_that_cannot_be_assembled_does_not_hold_up_the_others() {
@@ -288,17 +359,17 @@ fn a_volume_is_not_formed_over_data_or_with_a_server_missing() {
 #[test]
 fn several_volumes_are_one_daemon() {
     let cluster = Cluster::start(5);
-    let volumes = [Volume::new(&cluster, "A", Array::RAID1, 0), Volume::new(&cluster, "B", Array::RAID5, 2)];
+    let volumes = [Volume::new(&cluster, "ONE", Array::RAID1, 0), Volume::new(&cluster, "TWO", Array::RAID5, 2)];
     let client = Client::new(cluster.path(), "c", &volumes);
     client.mount();
-    fs::write(cluster.path().join("B/file"), "x").unwrap();
-    sh(cluster.path(), "fusermount3 -u A");
-    assert_eq!(fs::read(cluster.path().join("B/file")).unwrap(), b"x", "the other volume goes on");
+    fs::write(cluster.path().join("TWO/file"), "x").unwrap();
+    sh(cluster.path(), "fusermount3 -u ONE");
+    assert_eq!(fs::read(cluster.path().join("TWO/file")).unwrap(), b"x", "the other volume goes on");
     assert!(is_alive(client.pid()));
     let pid = client.pid();
-    sh(cluster.path(), "umount B");
+    sh(cluster.path(), "umount TWO");
     wait_until("the daemon ends with its last volume", END_WITHIN, || !is_alive(pid));
-    assert_eq!(client.errorlog().matching(&["A", "connected"]).len(), 2, "{}", client.errorlog().text());
+    assert_eq!(client.errorlog().matching(&["ONE", "connected"]).len(), 2, "{}", client.errorlog().text());
 }
 
 #[test]
@@ -327,7 +398,11 @@ fn a_second_mount_is_refused() {
     fs::create_dir(&elsewhere.mountpoint).unwrap();
     let second = Client::new(cluster.path(), "second", &[elsewhere]);
     let finished = second.try_mount();
-    assert_eq!(finished.code(), 1, "{}", finished.words());
+    let said = finished.words();
+    assert_eq!(finished.code(), 1, "{said}");
+    let host = sh(cluster.path(), "hostname");
+    assert!(said.contains(&format!("in use by process {} on {}", first.pid(), host.trim())), "{said}");
+    assert!(said.contains("last heard of") && said.contains(" ms ago"), "{said}");
     assert!(!is_mounted(&cluster.path().join("other")));
     fs::write(cluster.path().join("V/file"), "x").unwrap();
 }

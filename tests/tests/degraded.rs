@@ -5,22 +5,22 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net_raid_tests::array::UNIT;
 use net_raid_tests::client::TIMEOUT;
 use net_raid_tests::deadline::{in_time, reached, wait_until};
-use net_raid_tests::fsops::forget;
+use net_raid_tests::fsops::{forget, open_with};
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file, write_range};
-use net_raid_tests::process::sh;
+use net_raid_tests::process::{run_ok, sh, shell};
 use net_raid_tests::{Array, Health, Rig, on_every_healthy_array};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 on_every_healthy_array!(
     killed_between,
     killed_while_writing,
     killed_while_creating,
-    killed_before_the_mount,
     killed_one_mount_at_a_time,
     overwrites_without_the_dead,
     frozen_servers_delay_once,
@@ -30,6 +30,9 @@ on_every_healthy_array!(
     a_flipped_byte_is_never_returned_and_repaired,
     damage_beyond_repair_is_eio,
     everything_killed_at_once,
+    killed_servers_delay_a_moment_under_load,
+    frozen_servers_delay_once_under_load,
+    programs_run_on_while_servers_die,
 );
 
 const MIB: u64 = 1024 * 1024;
@@ -158,16 +161,45 @@ fn one_round_of_names(root: &Path, i: u64, done: &AtomicU64) -> io::Result<()> {
     Ok(())
 }
 
-fn killed_before_the_mount(rig: &mut Rig) {
-    let before = Files::write(rig, 0);
-    rig.client.unmount();
-    rig.kill_victims();
-    rig.client.mount();
-    before.verify();
-    let after = Files::write(rig, 100);
-    rig.client.remount();
-    before.verify();
-    after.verify();
+/// With a spare that votes, every level starts cold without as many servers as may be lost.
+#[test]
+fn killed_before_the_mount() {
+    for array in Array::ALL {
+        Rig::run_with_spare(array, |rig| {
+            let before = Files::write(rig, 0);
+            rig.client.unmount();
+            rig.kill_victims();
+            rig.client.mount();
+            before.verify();
+            let after = Files::write(rig, 100);
+            rig.client.remount();
+            before.verify();
+            after.verify();
+        });
+    }
+}
+
+/// Half of the voters is not there: it could have gone on alone, so that what is here could be old.
+#[test]
+fn a_cold_start_without_half_of_the_voters_is_refused() {
+    for array in [Array::RAID1, Array::RAID6_NARROW] {
+        Rig::run(array, Health::Healthy, |rig| {
+            let files = Files::write(rig, 0);
+            rig.client.unmount();
+            rig.kill_victims();
+            let finished = rig.client.try_mount();
+            let said = finished.words();
+            assert_eq!(finished.code(), 1, "{said}");
+            let named = |victim: usize| said.contains(&rig.cluster[victim].address());
+            assert!(
+                array.victims().into_iter().all(named) && said.contains("newer") && said.contains("spare"),
+                "{said}"
+            );
+            rig.cluster.restart(&array.victims());
+            rig.client.mount();
+            files.verify();
+        });
+    }
 }
 
 /// Each loss in a mount of its own, with changes in between.
@@ -202,6 +234,7 @@ fn overwrites_without_the_dead(rig: &mut Rig) {
         victims.next().into_iter().for_each(|victim| rig.cluster[victim].kill9());
         same(&path, &image);
     }
+    drop(file);
     rig.client.remount();
     same(&path, &image);
 }
@@ -229,6 +262,115 @@ fn frozen_servers_delay_once(rig: &mut Rig) {
     }
     rig.client.remount();
     files.verify();
+}
+
+/// The longest that one write and one read took.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
+    write: Duration,
+    read: Duration,
+}
+
+/// Lets `disturb` do its worst while a program writes and another one reads, both around the kernel's cache.
+fn pauses(rig: &mut Rig, object: u16, disturb: impl FnOnce(&mut Rig)) -> Pauses {
+    const STEP: u64 = 256 * 1024;
+    let (written, read) = (rig.path(&format!("written{object}")), rig.path(&format!("read{object}")));
+    write_file(&read, Pattern::of(object), 8 * MIB).unwrap();
+    let open = |path: &Path, flags| open_with(path, flags | OFlags::DIRECT).unwrap();
+    let (writer, reader) = (open(&written, OFlags::CREATE | OFlags::RDWR), open(&read, OFlags::RDONLY));
+    let (stop, length) = (AtomicBool::new(false), AtomicU64::new(0));
+    let write = |i| {
+        writer.write_all_at(&Pattern::of(object).bytes(i * STEP, STEP as usize), i * STEP).expect("no write fails");
+        length.store((i + 1) * STEP, Ordering::Relaxed);
+    };
+    let read = |i| verify_range(&reader, Pattern::of(object), i * STEP % (8 * MIB), STEP).expect("no read fails");
+    let longest = std::thread::scope(|scope| {
+        let write = scope.spawn(|| longest_until(&stop, write));
+        let read = scope.spawn(|| longest_until(&stop, read));
+        disturb(rig);
+        stop.store(true, Ordering::Relaxed);
+        Pauses { write: write.join().unwrap(), read: read.join().unwrap() }
+    });
+    verify_file(&written, Pattern::of(object), length.into_inner()).unwrap();
+    longest
+}
+
+/// Repeats `step` with a number that counts, and returns how long the longest took.
+fn longest_until(stop: &AtomicBool, step: impl Fn(u64)) -> Duration {
+    let mut longest = Duration::ZERO;
+    for i in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let start = Instant::now();
+        step(i);
+        longest = longest.max(start.elapsed());
+    }
+    longest
+}
+
+/// Both go on for a while: there is no condition to wait for.
+fn go_on() {
+    std::thread::sleep(Duration::from_millis(700));
+}
+
+/// What the machine itself is to blame for: another second of the same without any trouble, and a margin.
+fn limit(rig: &mut Rig, promise: Duration) -> Duration {
+    let calm = pauses(rig, 1, |_| go_on());
+    promise + calm.write.max(calm.read) + Duration::from_millis(300)
+}
+
+fn killed_servers_delay_a_moment_under_load(rig: &mut Rig) {
+    let limit = limit(rig, Duration::from_millis(200));
+    for victim in rig.array.victims() {
+        let longest = pauses(rig, 2 + victim as u16, |rig| {
+            go_on();
+            rig.cluster[victim].kill9();
+            go_on();
+        });
+        assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
+    }
+}
+
+/// Frozen under load, when its sockets are full, and dropped although it never says a word.
+fn frozen_servers_delay_once_under_load(rig: &mut Rig) {
+    let limit = limit(rig, STALL + Duration::from_millis(500));
+    let longest = pauses(rig, 2, |rig| {
+        go_on();
+        rig.array.victims().into_iter().for_each(|victim| rig.cluster[victim].freeze());
+        std::thread::sleep(STALL + SLACK);
+    });
+    assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
+    let after = pauses(rig, 3, |_| go_on());
+    assert!(after.write < STALL && after.read < STALL, "delayed again: {after:?}");
+    rig.array.victims().into_iter().for_each(|victim| rig.cluster[victim].thaw());
+}
+
+/// cp, git clone and tar lose all servers that may be lost on their way, and notice nothing.
+fn programs_run_on_while_servers_die(rig: &mut Rig) {
+    let script = "cp -r /usr/include/linux copy
+        git init -q $WORK/origin; cp -r /usr/include/asm-generic $WORK/origin/; cd $WORK/origin
+        git add .; git -c user.name=t -c user.email=t@localhost commit -qm all; cd $OLDPWD
+        git clone -q file://$WORK/origin clone
+        tar -C /usr/include -cf - linux | tar xf -; sync -f .";
+    let mut command = shell(&rig.root(), script);
+    command.env("WORK", rig.cluster.path()).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let victims = rig.array.victims();
+    let begun = [rig.path("copy"), if victims.len() > 1 { rig.path("clone") } else { rig.path("linux") }];
+    std::thread::scope(|scope| {
+        let program = scope.spawn(|| run_ok(&mut command, Duration::from_secs(120)));
+        for (victim, sign) in victims.into_iter().zip(begun) {
+            let some = || fs::read_dir(&sign).is_ok_and(|entries| entries.count() > 1);
+            assert!(reached(Duration::from_secs(60), || some() || program.is_finished()), "{}", sign.display());
+            rig.cluster[victim].kill9();
+        }
+        program.join().expect("no program fails");
+    });
+    let check = "diff -r --no-dereference /usr/include/linux copy; diff -r --no-dereference /usr/include/linux linux
+        diff -r --exclude=.git /usr/include/asm-generic clone/asm-generic; git -C clone fsck --full --strict";
+    sh(&rig.root(), check);
+    rig.client.remount();
+    sh(&rig.root(), check);
 }
 
 fn a_pause_shorter_than_the_stall_loses_nothing(rig: &mut Rig) {
