@@ -8,6 +8,8 @@ pub const UNIT_SIZE: usize = 64 * 1024;
 pub const BLOCKS_PER_UNIT: usize = UNIT_SIZE / BLOCK_SIZE;
 /// Members of one volume.
 pub const MEMBERS_MAX: usize = 16;
+/// Voters of one volume: its members, and as many of its spares as fit.
+pub const VOTERS_MAX: usize = 64;
 /// Bytes of a frame's body, directory pages excepted.
 pub const BODY_MAX: usize = 64 * 1024;
 /// Bytes of the body of a reply that holds a directory page.
@@ -33,4 +35,5 @@ const _: () = assert!(UNIT_SIZE.is_multiple_of(BLOCK_SIZE));
 const _: () = assert!(RENEW_MS * 3 <= LEASE_MS);
 // A write of PARTS_MAX whole units carries its digests in the body and its bytes in the payload.
 const _: () = assert!(PARTS_MAX * (BLOCKS_PER_UNIT * 16 + 64) <= BODY_MAX);
+const _: () = assert!(MEMBERS_MAX <= VOTERS_MAX);
 const _: () = assert!(XATTR_VALUE_MAX <= PAYLOAD_MAX);

@@ -3,10 +3,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
 use crate::layout::Level;
+use crate::limits::{MEMBERS_MAX, VOTERS_MAX};
 
 /// Version of the brick format that this build writes; a newer one is refused.
 pub const FORMAT_VERSION: u16 = 1;
@@ -46,6 +49,18 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Whether the numbers are within their ranges and no brick is named twice: what came from a wire or a
+    /// disk is checked with this before anything else here is asked.
+    pub fn is_valid(&self) -> bool {
+        let members: HashSet<BrickId> = self.slots.iter().map(|record| record.brick).collect();
+        let voters: HashSet<BrickId> = self.voters.iter().copied().collect();
+        self.version >= 1
+            && (self.level.members_min()..=MEMBERS_MAX).contains(&self.slots.len())
+            && (1..=VOTERS_MAX).contains(&self.voters.len())
+            && members.len() == self.slots.len()
+            && voters.len() == self.voters.len()
+    }
+
     /// Half of the voters, rounded up: fewer than this many may be out of reach at assembly, and a
     /// drop may leave no fewer than this many.
     pub fn quorum(&self) -> usize {

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
-use net_raid_proto::layout::{Layout, Level};
-use net_raid_proto::limits::LEASE_MS;
+use net_raid_proto::layout::Layout;
+use net_raid_proto::limits::{LEASE_MS, VOTERS_MAX};
 use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
 use net_raid_proto::message::{BrickState, Fault, Request};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -43,7 +43,7 @@ impl Candidate {
 
     fn label(&self) -> Option<&Label> {
         match self.state.as_deref() {
-            Ok(BrickState::Labelled { label, .. }) => Some(label),
+            Ok(BrickState::Labelled { label, .. }) => Some(label).filter(|label| label.membership.is_valid()),
             _ => None,
         }
     }
@@ -57,10 +57,18 @@ impl Candidate {
 
     /// Why it cannot take part, in words.
     fn trouble(&self) -> Option<String> {
+        self.reason().map(|why| format!("{}: {why}", self.server()))
+    }
+
+    /// The same without the server.
+    fn reason(&self) -> Option<&str> {
         match self.state.as_deref() {
-            Ok(BrickState::Unusable { why }) => Some(format!("{}: {why}", self.server())),
-            Err(why) => Some(format!("{}: {why}", self.server())),
+            Ok(BrickState::Unusable { why }) => Some(why),
+            Ok(BrickState::Labelled { label, .. }) if !label.membership.is_valid() => {
+                Some("its membership record is damaged")
+            }
             Ok(_) => None,
+            Err(why) => Some(why),
         }
     }
 }
@@ -166,7 +174,7 @@ impl Assembly<'_> {
     }
 
     fn check_shape(&self, record: &Membership) -> Result<(), AssemblyError> {
-        let (level, servers) = (self.level(), self.config.servers.len());
+        let (level, servers) = (self.config.level, self.config.servers.len());
         if record.level != level || record.slots.len() != servers {
             return Err(AssemblyError(format!(
                 "the servers hold a {} volume of {} servers, but the configuration says raid = {} with {} servers",
@@ -215,10 +223,6 @@ impl Assembly<'_> {
         AssemblyError(format!("no server of the volume answers: {}", troubles.join("; ")))
     }
 
-    fn level(&self) -> Level {
-        Level::from_number(self.config.level.number()).expect("the configuration has levels 1, 5 and 6")
-    }
-
     /// Makes a volume of empty bricks.
     async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<Session, AssemblyError> {
         let bricks = |all: &[Candidate]| all.iter().filter_map(Candidate::empty).collect::<Vec<BrickId>>();
@@ -226,9 +230,9 @@ impl Assembly<'_> {
         let slot = |brick: &BrickId| SlotRecord { brick: *brick, state: SlotState::Current };
         let membership = Membership {
             version: 1,
-            level: self.level(),
+            level: self.config.level,
             slots: member_ids.iter().map(slot).collect(),
-            voters: member_ids.iter().chain(&spare_ids).copied().collect(),
+            voters: member_ids.iter().chain(&spare_ids).copied().take(VOTERS_MAX).collect(),
         };
         let volume = VolumeId(self.world.random.bytes());
         for candidate in members.iter_mut().chain(spares.iter_mut()) {
@@ -366,7 +370,7 @@ impl Assembly<'_> {
         strangers.iter().for_each(|slot| members.conn(slot).reset());
         let core = Arc::new(Core {
             config: self.config.clone(),
-            layout: Layout::new(self.level(), self.config.servers.len()),
+            layout: Layout::new(self.config.level, self.config.servers.len()),
             world: self.world.clone(),
             events: Arc::clone(self.events),
             members,
@@ -466,11 +470,7 @@ async fn state_of(conn: Arc<Conn>, until: Instant) -> Candidate {
 }
 
 fn reason_of(candidate: &Candidate) -> String {
-    match candidate.state.as_deref() {
-        Err(why) => why.clone(),
-        Ok(BrickState::Unusable { why }) => why.clone(),
-        Ok(_) => "no answer".into(),
-    }
+    candidate.reason().unwrap_or("no answer").to_string()
 }
 
 /// The one volume that all labelled members belong to.

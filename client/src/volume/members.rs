@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
+use net_raid_proto::limits::VOTERS_MAX;
 use net_raid_proto::membership::{Membership, SlotState};
 use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
@@ -200,6 +201,7 @@ impl Core {
         let mut record = self.members.record();
         let known = record.voters.len();
         record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
+        record.voters.truncate(VOTERS_MAX);
         if record.voters.len() == known {
             return Ok(());
         }

@@ -37,3 +37,27 @@ fn slots() {
     assert_eq!(membership.slot_of(BrickId([1; 16])), Some(Slot(1)));
     assert_eq!(membership.slot_of(BrickId([9; 16])), None);
 }
+
+/// Each rule once, at its edges: what is let through divides, subtracts and indexes without a panic.
+#[test]
+fn only_sound_records_are_valid() {
+    let good = record(Level::Raid6, &[SlotState::Current; 4], 4);
+    assert!(good.is_valid());
+    assert!(record(Level::Raid1, &[SlotState::Current; MEMBERS_MAX], VOTERS_MAX).is_valid());
+    let twice = |bricks: &[BrickId]| [bricks, &bricks[..1]].concat();
+    let bad = [
+        Membership { version: 0, ..good.clone() },
+        Membership { slots: Vec::new(), ..good.clone() },
+        Membership { slots: good.slots[..3].to_vec(), ..good.clone() },
+        Membership { slots: [&good.slots[..], &good.slots[..1]].concat(), ..good.clone() },
+        Membership { voters: Vec::new(), ..good.clone() },
+        Membership { voters: twice(&good.voters), ..good.clone() },
+        record(Level::Raid5, &[SlotState::Current; 2], 2),
+        record(Level::Raid1, &[SlotState::Current; 1], 1),
+        record(Level::Raid1, &[SlotState::Current; MEMBERS_MAX + 1], 1),
+        record(Level::Raid1, &[SlotState::Current; 2], VOTERS_MAX + 1),
+    ];
+    for membership in bad {
+        assert!(!membership.is_valid(), "{membership:?}");
+    }
+}

@@ -111,6 +111,7 @@ impl<D: Disk> Brick<D> {
     }
 
     pub(super) fn format(&self, label: &Label) -> Result<Reply> {
+        check_record(&label.membership)?;
         let mut sequence = self.sequence.lock().expect("no holder panics");
         match &*self.standing() {
             Standing::Empty { brick } if *brick == label.brick => {}
@@ -181,6 +182,7 @@ impl<D: Disk> Brick<D> {
 
     /// The caller must not hold a guard of `standing`.
     pub(super) fn set_membership(&self, epoch: Epoch, membership: &Membership) -> Result<Reply> {
+        check_record(membership)?;
         self.change_label(epoch, |stored| {
             let present = &stored.label.membership;
             if membership.version < present.version || membership.version == present.version && membership != present {
@@ -225,6 +227,11 @@ impl<D: Disk> Brick<D> {
     pub(super) fn generation(&self) -> Generation {
         Generation(self.generation.load(Acquire))
     }
+}
+
+/// A brick keeps no record that nobody could use.
+fn check_record(membership: &Membership) -> std::result::Result<(), Fault> {
+    if membership.is_valid() { Ok(()) } else { Err(refused("the membership record is not valid")) }
 }
 
 fn same_label(present: &Label, asked: &Label) -> Result<Reply> {

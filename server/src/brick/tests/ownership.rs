@@ -81,12 +81,26 @@ fn membership_only_grows_in_version() {
     rig.ok(set(5));
     rig.ok(set(5));
     assert!(matches!(rig.ask(set(4), b"").0, Err(Fault::Refused(_))));
-    let other = Membership { version: 5, level: Level::Raid5, ..membership() };
+    let other = Membership { version: 5, voters: vec![BRICK], ..membership() };
     assert!(matches!(rig.ask(Request::SetMembership { membership: other }, b"").0, Err(Fault::Refused(_))));
     rig.restart();
     let BrickState::Labelled { label, holder } = state(&rig.brick) else { panic!("no label") };
     assert_eq!((label.membership.version, label.epoch), (5, Epoch(1)));
     assert_eq!(holder.expect("held").0, super::holder(1));
+}
+
+/// Nothing that a client would trip over is kept, whoever asks for it.
+#[test]
+fn a_record_that_is_not_valid_is_refused() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
+    let brick = open(dir.path(), Ownership::Recorded).expect("a brick");
+    let bad = Membership { version: 9, slots: Vec::new(), ..membership() };
+    let format = Request::Format { label: Box::new(Label { membership: bad.clone(), ..label() }) };
+    let mut rig = Rig::new(Ownership::Recorded);
+    assert!(matches!(rig.ask(Request::SetMembership { membership: bad }, b"").0, Err(Fault::Refused(_))));
+    rig.brick = brick;
+    assert!(matches!(rig.ask(format, b"").0, Err(Fault::Refused(_))));
+    assert_eq!(state(&rig.brick), BrickState::Empty { brick: BRICK });
 }
 
 #[test]
