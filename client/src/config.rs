@@ -27,6 +27,7 @@ mod tests;
 
 pub use address::ServerAddr;
 pub use mounts::check_mountpoints;
+pub use net_raid_proto::layout::Level;
 pub use problem::{ConfigError, ConfigErrors};
 pub use value::Rejected;
 
@@ -65,46 +66,6 @@ pub struct VolumeConfig {
     pub stall: Duration,
     /// Where the volume's events are logged: its own file, or the default.
     pub errorlog: Option<PathBuf>,
-}
-
-/// How a volume is spread over its servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Level {
-    /// Every server holds every file.
-    Raid1,
-    /// One server of all may be lost: parity P.
-    Raid5,
-    /// Two servers of all may be lost: parities P and Q.
-    Raid6,
-}
-
-impl Level {
-    /// The most servers that a volume of any level has.
-    pub const MAX_SERVERS: usize = 16;
-
-    /// The number by which the level is known: 1, 5 or 6.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Raid1 => 1,
-            Self::Raid5 => 5,
-            Self::Raid6 => 6,
-        }
-    }
-
-    /// The fewest servers that make sense.
-    pub fn min_servers(self) -> usize {
-        match self {
-            Self::Raid1 => 2,
-            Self::Raid5 => 3,
-            Self::Raid6 => 4,
-        }
-    }
-}
-
-impl std::fmt::Display for Level {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RAID-{}", self.number())
-    }
 }
 
 /// Reads and parses the file at `path`, and checks its mountpoints on this machine.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use net_raid_proto::limits::MEMBERS_MAX;
+
 use super::key::Key;
 use super::line::{Entry, Piece, Section};
 use super::problem::Problems;
@@ -160,7 +162,7 @@ fn report_missing(section: &Section<'_>, level: &Given<'_, Level>, problems: &mu
 }
 
 fn check_count(level: Level, entry: Entry<'_>, count: usize, problems: &mut Problems) {
-    let (min, max) = (level.min_servers(), Level::MAX_SERVERS);
+    let (min, max) = (level.members_min(), MEMBERS_MAX);
     if entry.value.is_some() && !(min..=max).contains(&count) {
         let amount = if count < min { "few" } else { "many" };
         let message =

@@ -78,7 +78,7 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
     let level = select(vec![Level::Raid1, Level::Raid5, Level::Raid6]);
     (level, 0..=12_usize, 0..4_usize, 1_u64 << 20..1 << 44, 100_u64..86_400_000, 20_u64..3_600_000).prop_flat_map(
         |(level, extra, spares, cache_size, timeout_ms, stall_ms)| {
-            let count = level.min_servers() + extra;
+            let count = level.members_min() + extra;
             let hosts = proptest::collection::vec(host(), count + spares);
             let errorlog = proptest::option::of(path());
             ("[A-Za-z0-9_=,.-]{1,20}", path(), hosts, errorlog).prop_map(move |(name, mountpoint, hosts, errorlog)| {
