@@ -35,9 +35,9 @@ pub mod brick;
 
 pub mod cluster;
 
-pub mod client;
-
 pub mod errorlog;
+
+pub mod client;
 
 pub mod rig;
 
