@@ -22,7 +22,7 @@ pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
     let attr = Attr {
         kind,
         mode: recorded.map_or(stat.mode, |recorded| recorded.mode),
-        nlink: if orphan { stat.nlink.saturating_sub(1) } else { stat.nlink },
+        nlink: links(meta.id, stat.nlink, orphan),
         uid: recorded.map_or(stat.uid, |recorded| recorded.uid),
         gid: recorded.map_or(stat.gid, |recorded| recorded.gid),
         size,
@@ -34,6 +34,13 @@ pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
     // Only files have a layout; for the others the field is there without a meaning.
     let layout = meta.layout.unwrap_or_else(|| Layout::new(Level::Raid1, 2));
     Entry { id: meta.id, stamp: meta.stamp, layout, attr }
+}
+
+/// Links that the volume sees: without the name among the orphans, and in the root without the brick's own directory
+/// (where directories are counted: on btrfs each has one link).
+fn links(id: ObjectId, links: u32, orphan: bool) -> u32 {
+    let hidden = orphan || (id == ObjectId::ROOT && links > 2);
+    links - u32::from(hidden && links > 0)
 }
 
 impl<D: Disk> Brick<D> {

@@ -225,6 +225,15 @@ fn directories_replace_empty_directories_and_take_their_children_along() {
 }
 
 #[test]
+fn the_root_counts_the_directories_of_the_volume() {
+    for rig in Rig::both() {
+        assert_eq!(rig.entry(ROOT).attr.nlink, 2);
+        rig.change(rig.create(ROOT, "d", 9, Kind::Directory));
+        assert_eq!((rig.entry(ROOT).attr.nlink, rig.entry(id(9)).attr.nlink), (3, 2));
+    }
+}
+
+#[test]
 fn attributes_are_set_one_by_one() {
     for mut rig in Rig::both() {
         rig.file("a", 10);
