@@ -33,6 +33,12 @@ naptime = 0.02
 entries = [["nobody", "nogroup"], ["tests", "tests"]]
 "#;
 
+/// What no FUSE mount can pass. pathconf(_PC_LINK_MAX) is glibc's: it knows the limit of some file systems by `f_type`, which
+/// for all of FUSE is FUSE_SUPER_MAGIC (fs/fuse/inode.c, `convert_fuse_statfs`), and says 127 for the rest;
+/// pjdfstest takes 127 for "unknown" and skips its test.
+const NOT_THROUGH_FUSE: [(&str, &str); 1] =
+    [("link::link_count_max", "Cannot get value for LINK_MAX: filesystem limit is unknown")];
+
 /// What became of each test of pjdfstest: `ok`, `FAILED` or `skipped`, and why.
 #[derive(Debug, Default)]
 pub struct Results {
@@ -50,6 +56,7 @@ impl Results {
         let passed = self.outcomes.iter().filter(|(_, (outcome, _))| outcome == "ok");
         let lost = |name: &String| match other.outcomes.get(name) {
             Some((outcome, _)) if outcome == "ok" => None,
+            Some((outcome, reason)) if outcome == "skipped" && NOT_THROUGH_FUSE.contains(&(name, reason)) => None,
             Some((outcome, reason)) => Some(format!("{name}: {outcome} {reason}")),
             None => Some(format!("{name}: did not run")),
         };
@@ -87,7 +94,8 @@ pub fn pjdfstest(work: &Path, dir: &Path) -> Results {
     let config = work.join("pjdfstest.toml");
     fs::write(&config, PJDFSTEST_CONFIG).expect("write a config");
     let mut command = Command::new(program("pjdfstest"));
-    command.arg("-c").arg(config).arg("-p").arg(dir).env("NO_COLOR", "1");
+    // A relative path: those of sockets have at most 108 bytes, and the directory of a test uses up most of them.
+    command.arg("-c").arg(config).args(["-p", "."]).current_dir(dir).env("NO_COLOR", "1");
     let finished = run(&mut command, PJDFSTEST_WITHIN);
     let complete = finished.stdout.contains("Summary");
     assert!(complete, "pjdfstest gave up:\n{}{}", finished.stdout, finished.stderr);
