@@ -104,7 +104,10 @@ impl Fs {
     /// # Errors
     /// EINVAL for what is none.
     pub async fn readlink(&self, id: ObjectId) -> Result<Vec<u8>, Errno> {
-        Ok(self.volume.read_link(id).await?)
+        let target = self.volume.read_link(id).await?;
+        let inode = self.inode(id).await?;
+        self.accessed(&inode);
+        Ok(target)
     }
 
     async fn set_attributes(&self, caller: &Caller, inode: &Inode, set: &SetAttrs) -> Result<(), Errno> {
@@ -200,7 +203,7 @@ impl Fs {
 fn keep_times(inode: &Inode, set: &SetAttrs) -> bool {
     let (Some(SetTime::At(mtime)), Some(ctime)) = (set.mtime, set.ctime) else { return false };
     let mut state = inode.state();
-    if !set.is_flush() || (state.life == Life::Named && mtime != state.attr.mtime) {
+    if !set.is_flush() || (state.life == Life::Named && (state.mtime_unsent || mtime != state.attr.mtime)) {
         return false;
     }
     state.ctime_unsent |= state.attr.ctime != ctime;
@@ -214,6 +217,8 @@ fn keep_times(inode: &Inode, set: &SetAttrs) -> bool {
 fn apply(inode: &Inode, plan: &SetAttr, now: Timestamp) {
     let mut state = inode.state();
     state.change(now);
+    state.atime_unsent &= plan.atime.is_none();
+    state.mtime_unsent &= plan.mtime.is_none();
     let attr = &mut state.attr;
     attr.mode = plan.mode.unwrap_or(attr.mode);
     attr.uid = plan.uid.unwrap_or(attr.uid);

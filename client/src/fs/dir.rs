@@ -97,6 +97,7 @@ impl Fs {
             }
         };
         self.hand_out(&snapshot, &inode, offset, plus, add);
+        self.accessed(&inode);
         Ok(())
     }
 

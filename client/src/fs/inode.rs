@@ -59,6 +59,10 @@ pub(super) struct State {
     pub blocks_known: bool,
     /// The kernel sent a ctime that the bricks do not have yet.
     pub ctime_unsent: bool,
+    /// Bricks wrote bytes without being told the mtime: theirs is the time of the writing.
+    pub mtime_unsent: bool,
+    /// A read moved the atime, and the bricks do not have it yet.
+    pub atime_unsent: bool,
     /// Changed since a brick told the attributes.
     pub changed: bool,
     /// Counts changes of a directory's names.
@@ -79,6 +83,8 @@ impl Inode {
             unflushed: false,
             blocks_known: true,
             ctime_unsent: false,
+            mtime_unsent: false,
+            atime_unsent: false,
             changed: false,
             version: 0,
             xattrs: Xattrs::default(),
@@ -231,6 +237,7 @@ impl Inode {
             state.attr.mtime = mtime;
             state.attr.ctime = mtime;
         }
+        state.mtime_unsent = mtime.is_none();
         let dense = state.blocks_known && self.is_dense(&state, old_size);
         let end = offset.saturating_add(len);
         if !dense || offset > old_size {
@@ -260,7 +267,22 @@ impl Inode {
     }
 }
 
+/// An atime that is older is moved by every read.
+const ATIME_AGE_SECS: i64 = 24 * 3600;
+
 impl State {
+    /// Notes a read at `now`, as the kernel's `relatime_need_update` would for ext4: the first one after a change, and
+    /// one a day. It is kept in memory, as with ext4's `lazytime`, because it would cost a request to every member.
+    pub(super) fn access(&mut self, now: Timestamp) {
+        let atime = self.attr.atime;
+        let old = atime <= self.attr.mtime || atime <= self.attr.ctime || now.secs - atime.secs >= ATIME_AGE_SECS;
+        if old && atime != now {
+            self.attr.atime = now;
+            self.atime_unsent = true;
+            self.changed = true;
+        }
+    }
+
     /// Notes a change at `now`.
     pub(super) fn change(&mut self, now: Timestamp) {
         self.attr.ctime = now;

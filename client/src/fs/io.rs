@@ -23,13 +23,17 @@ pub struct WriteFlags {
 }
 
 impl Fs {
-    /// Reads up to the end of the file. The time of last access stays (see docs/semantics.md).
+    /// Reads up to the end of the file; `quietly` (O_NOATIME) leaves the time of last access as it is.
     ///
     /// # Errors
     /// EIO beyond the redundancy, or when no copy of a block matches its digest.
-    pub async fn read(&self, id: ObjectId, offset: u64, len: usize) -> Result<Bytes, Errno> {
+    pub async fn read(&self, id: ObjectId, offset: u64, len: usize, quietly: bool) -> Result<Bytes, Errno> {
         let inode = self.inode(id).await?;
-        Ok(self.volume.read(inode.file()?, offset, len).await?)
+        let bytes = self.volume.read(inode.file()?, offset, len).await?;
+        if !quietly {
+            self.accessed(&inode);
+        }
+        Ok(bytes)
     }
 
     /// Writes all of `data`; its length.
@@ -79,11 +83,16 @@ impl Fs {
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         let now = self.volume.now();
         match action {
-            Allocation::Reserve => self.volume.allocate(file, offset, len, keep_size).await?,
+            Allocation::Reserve => {
+                self.volume.allocate(file, offset, len, keep_size).await?;
+                inode.state().mtime_unsent = true;
+            }
             Allocation::Zero => {
                 let meta = WriteMeta { mtime: Some(now), mode: None };
                 self.volume.zero(file, offset, len, keep_size, meta).await?;
-                inode.state().attr.mtime = now;
+                let mut state = inode.state();
+                state.attr.mtime = now;
+                state.mtime_unsent = false;
             }
         }
         let mut state = inode.state();

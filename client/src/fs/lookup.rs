@@ -31,7 +31,7 @@ impl Fs {
 
     /// Takes back kernel references.
     pub fn forget(&self, id: ObjectId, count: u64) {
-        self.send_time_before_drop(id);
+        self.send_times_before_drop(id);
         self.table.forget(id, count);
     }
 

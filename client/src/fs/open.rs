@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::message::{Change, SetAttr};
 
@@ -14,6 +15,8 @@ use crate::volume::Volume;
 
 /// The bit of a handle that says that it may write; the others count.
 const WRITABLE: u64 = 1;
+/// Objects whose times are sent at the same time when the file system ends.
+const SENT_AT_ONCE: usize = 64;
 
 impl Fs {
     /// Opens a regular file; the handle. O_TRUNC is obeyed, for a kernel that leaves it to us (FUSE_ATOMIC_O_TRUNC).
@@ -34,15 +37,22 @@ impl Fs {
         truncated.map(|()| handle)
     }
 
-    /// A descriptor of an open file is closed. The kernel has sent all dirty pages and times before it asks, and
-    /// bricks acknowledged them, so nothing is left to do: they survive kill -9 of everything.
+    /// A descriptor of an open file is closed. The kernel has sent all dirty pages before it asks, and bricks acknowledged
+    /// them. It has sent the times too, unless it wrote twice within one tick of its clock: then the bricks have to be told
+    /// again what it said before. So all of it survives kill -9 of everything.
     ///
     /// # Errors
-    /// None so far.
+    /// EIO beyond the redundancy.
     pub async fn flush(&self, id: ObjectId, _handle: u64) -> Result<(), Errno> {
-        if let Some(inode) = self.table.get(id) {
+        let Some(inode) = self.table.get(id) else { return Ok(()) };
+        let unsent = {
             let mut state = inode.state();
             state.unflushed &= state.writers > 1;
+            state.mtime_unsent
+        };
+        if unsent {
+            let _order = inode.changes.lock().await;
+            send_times(&self.volume, &inode).await?;
         }
         Ok(())
     }
@@ -68,9 +78,13 @@ impl Fs {
         if inode.state().life == Life::Gone {
             return Ok(());
         }
-        if !data_only {
+        let unsent = {
+            let state = inode.state();
+            state.ctime_unsent || state.mtime_unsent
+        };
+        if unsent && !data_only {
             let _order = inode.changes.lock().await;
-            send_time(&self.volume, &inode).await?;
+            send_times(&self.volume, &inode).await?;
         }
         Ok(self.volume.fsync(id, data_only).await?)
     }
@@ -82,54 +96,63 @@ impl Fs {
         Ok(self.next_handle.fetch_add(1, Ordering::Relaxed) << 1 | if writable { WRITABLE } else { 0 })
     }
 
-    /// Sends a ctime that bricks do not have before the object is forgotten; not when very many wait, since only the
-    /// microseconds between the kernel's clock and ours are lost.
-    pub(super) fn send_time_before_drop(&self, id: ObjectId) {
+    /// Notes that an object was read.
+    pub(super) fn accessed(&self, inode: &Inode) {
+        inode.state().access(self.volume.now());
+    }
+
+    /// Sends times that bricks do not have before the object is forgotten; not when very many wait, since only an atime, or the
+    /// microseconds between the kernel's clock and ours, are lost.
+    pub(super) fn send_times_before_drop(&self, id: ObjectId) {
         let Some(inode) = self.table.get(id) else { return };
-        if !inode.state().has_unsent_time() || !self.tasks.has_room() {
+        if !inode.state().has_unsent_times() || !self.tasks.has_room() {
             return;
         }
         let Some(held) = self.table.held(id) else { return };
         let inode = held.into_kernel();
         let (volume, table) = (self.volume.clone(), self.table.clone());
         self.tasks.spawn(async move {
-            send_time_quietly(&volume, &inode).await;
+            send_times_quietly(&volume, &inode).await;
             table.forget(id, 1);
         });
     }
 
-    /// Sends all that [`Fs::send_time_before_drop`] would.
+    /// Sends all that [`Fs::send_times_before_drop`] would.
     pub(super) async fn send_unsent_times(&self) {
-        for id in self.table.ids(State::has_unsent_time) {
-            if let Some(inode) = self.table.get(id) {
-                send_time_quietly(&self.volume, &inode).await;
-            }
-        }
+        let inodes = self.table.ids(State::has_unsent_times).into_iter().filter_map(|id| self.table.get(id));
+        let send = |inode: Arc<Inode>| async move { send_times_quietly(&self.volume, &inode).await };
+        futures_util::stream::iter(inodes).for_each_concurrent(SENT_AT_ONCE, send).await;
     }
 }
 
-async fn send_time_quietly(volume: &Arc<Volume>, inode: &Inode) {
+async fn send_times_quietly(volume: &Arc<Volume>, inode: &Inode) {
     let _order = inode.changes.lock().await;
-    if let Err(error) = send_time(volume, inode).await {
-        tracing::debug!(id = %inode.id, %error, "a ctime was not sent");
+    if let Err(error) = send_times(volume, inode).await {
+        tracing::debug!(id = %inode.id, %error, "times were not sent");
     }
 }
 
-/// Sends the ctime that the kernel gave, if it was kept back; the caller holds `changes`.
-async fn send_time(volume: &Arc<Volume>, inode: &Inode) -> Result<(), Errno> {
-    let Some(ctime) = inode.state().unsent_time() else { return Ok(()) };
-    let change = Change::SetAttr { id: inode.id, set: SetAttr::default() };
-    volume.change(change, Bytes::new(), ctime).await?;
-    inode.state().ctime_unsent = false;
+/// Sends the times that were kept back; the caller holds `changes`.
+async fn send_times(volume: &Arc<Volume>, inode: &Inode) -> Result<(), Errno> {
+    let Some((set, ctime)) = inode.state().unsent_times() else { return Ok(()) };
+    volume.change(Change::SetAttr { id: inode.id, set }, Bytes::new(), ctime).await?;
+    let mut state = inode.state();
+    state.ctime_unsent &= ctime != state.attr.ctime;
+    state.mtime_unsent &= set.mtime != Some(state.attr.mtime);
+    state.atime_unsent &= set.atime != Some(state.attr.atime);
     Ok(())
 }
 
 impl State {
-    fn has_unsent_time(&self) -> bool {
-        self.unsent_time().is_some()
+    fn has_unsent_times(&self) -> bool {
+        self.unsent_times().is_some()
     }
 
-    fn unsent_time(&self) -> Option<Timestamp> {
-        (self.ctime_unsent && self.life == Life::Named).then_some(self.attr.ctime)
+    /// What a change has to carry, and its own time.
+    fn unsent_times(&self) -> Option<(SetAttr, Timestamp)> {
+        let atime = self.atime_unsent.then_some(self.attr.atime);
+        let mtime = self.mtime_unsent.then_some(self.attr.mtime);
+        let wanted = (self.ctime_unsent || self.mtime_unsent || self.atime_unsent) && self.life == Life::Named;
+        wanted.then_some((SetAttr { atime, mtime, ..SetAttr::default() }, self.attr.ctime))
     }
 }

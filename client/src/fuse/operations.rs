@@ -200,12 +200,17 @@ impl Filesystem for Adapter {
         _: FileHandle,
         offset: u64,
         len: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let fs = Arc::clone(&self.fs);
-        self.runner.run("read", Work::Usual, reply, async move { fs.read(id(ino), offset, len as usize).await });
+        let (fs, quietly) = (Arc::clone(&self.fs), flags.0 & libc::O_NOATIME != 0);
+        self.runner.run(
+            "read",
+            Work::Usual,
+            reply,
+            async move { fs.read(id(ino), offset, len as usize, quietly).await },
+        );
     }
 
     fn write(
