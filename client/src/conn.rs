@@ -116,7 +116,6 @@ pub struct Conn {
     options: ConnOptions,
     world: World,
     next_request: AtomicU64,
-    decided: AtomicU64,
     shared: Mutex<Shared>,
     state: watch::Sender<LinkState>,
     /// Wakes the task that connects: a stream broke, or there is no need to wait any longer.
@@ -139,7 +138,6 @@ impl Conn {
             options,
             world,
             next_request: AtomicU64::new(1),
-            decided: AtomicU64::new(0),
             shared: Mutex::new(shared),
             state: watch::channel(state).0,
             wake: Notify::new(),
@@ -179,11 +177,6 @@ impl Conn {
         if let Some(writer) = writer {
             self.broken(&writer);
         }
-    }
-
-    /// Tells bricks, with the next frame, up to which transaction all are decided.
-    pub fn set_decided(&self, decided: Transaction) {
-        self.decided.fetch_max(decided.0, Ordering::Relaxed);
     }
 
     /// Ends the connection; what is pending fails.
@@ -268,7 +261,7 @@ impl Conn {
             resend,
             request: RequestId(id),
             epoch,
-            decided: Transaction(self.decided.load(Ordering::Relaxed)),
+            decided: Transaction(0),
             stable: Transaction(0),
             body_len: 0,
             payload_len: 0,

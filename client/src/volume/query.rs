@@ -50,9 +50,16 @@ impl Core {
 
     pub(super) async fn entry(&self, id: ObjectId, request: &Request) -> Result<Entry, VolumeError> {
         match self.query(id, request).await?.1.reply {
-            Reply::Entry(entry) if entry.layout.is_valid() => Ok(*entry),
+            Reply::Entry(entry) if self.fits(&entry) => Ok(*entry),
             _ => Err(nonsense()),
         }
+    }
+
+    /// Whether the layout that a brick tells is one that this volume can have.
+    fn fits(&self, entry: &Entry) -> bool {
+        let layout = &entry.layout;
+        let slots = self.members.seats.len();
+        layout.is_valid() && (0..usize::from(layout.width)).all(|position| layout.slot_at(position) < slots)
     }
 
     pub(super) async fn bytes(&self, id: ObjectId, request: &Request) -> Result<Vec<u8>, VolumeError> {
@@ -80,6 +87,9 @@ impl Core {
                 continue;
             };
             let Reply::Page { entries: page, next } = response.reply else { return Err(nonsense()) };
+            if page.iter().filter_map(|item| item.entry.as_deref()).any(|entry| !self.fits(entry)) {
+                return Err(nonsense());
+            }
             entries.extend(page.into_iter().filter(|entry| !seen.contains(&entry.name)));
             match next {
                 None => return Ok(entries),
