@@ -13,7 +13,7 @@ mod link;
 mod tcp;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ struct Pending {
     dest: Vec<BytesMut>,
     /// It was written to a stream at least once.
     sent: bool,
+    /// Set when it was written to more than one.
+    resent: Arc<AtomicBool>,
     /// The stream on which it went out again after a break.
     resume_mark: Option<usize>,
     done: oneshot::Sender<Result<Response, CallError>>,
@@ -199,6 +201,18 @@ impl Conn {
         dest: Vec<BytesMut>,
         resend: bool,
     ) -> Result<Response, CallError> {
+        self.call_telling(request, payload, dest, &Arc::new(AtomicBool::new(resend))).await
+    }
+
+    /// [`Conn::call`] that says in `resend`, which must be set when the request was sent before, whether it went out more than
+    /// once: for a caller that has to ask again, because a brick that restarted in between may have done it before.
+    pub(crate) async fn call_telling(
+        &self,
+        request: &Request,
+        payload: Vec<Bytes>,
+        dest: Vec<BytesMut>,
+        resend: &Arc<AtomicBool>,
+    ) -> Result<Response, CallError> {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (frame, writer, mut done) = self.enqueue(id, request, payload, dest, resend)?;
         let pending = PendingGuard { conn: self, id };
@@ -228,13 +242,13 @@ impl Conn {
         request: &Request,
         payload: Vec<Bytes>,
         dest: Vec<BytesMut>,
-        resend: bool,
+        resend: &Arc<AtomicBool>,
     ) -> Result<
         ((Vec<u8>, Vec<Bytes>), Option<Arc<link::Writer>>, oneshot::Receiver<Result<Response, CallError>>),
         CallError,
     > {
         let epoch = self.shared().session.as_ref().map_or(Epoch(0), |session| session.epoch);
-        let frame = seal(self.header(id, epoch, resend), request, BODY_MAX, &payload)
+        let frame = seal(self.header(id, epoch, resend.load(Ordering::Relaxed)), request, BODY_MAX, &payload)
             .map_err(|error| CallError::Fault(Fault::Refused(error.to_string())))?;
         let (done, answer) = oneshot::channel();
         let mut shared = self.shared();
@@ -250,7 +264,9 @@ impl Conn {
         }
         let sent = writer.is_some();
         let copy = (frame.clone(), payload.clone());
-        shared.pending.insert(id, Pending { frame, payload, dest, sent, resume_mark: None, done });
+        shared
+            .pending
+            .insert(id, Pending { frame, payload, dest, sent, resent: Arc::clone(resend), resume_mark: None, done });
         Ok((copy, writer, answer))
     }
 

@@ -40,6 +40,11 @@ use members::Members;
 pub trait PathSource: Send + Sync {
     /// Names from the root to the object; `None` when it has none (any more).
     fn path_of(&self, id: ObjectId) -> Option<Vec<Name>>;
+
+    /// Whether an object without a known path has a name all the same, which nobody asked for yet.
+    fn has_unknown_name(&self, _id: ObjectId) -> bool {
+        false
+    }
 }
 
 /// A mounted volume.
@@ -219,12 +224,19 @@ impl Volume {
         self.core.zero(file, offset, len, keep_size, meta).await
     }
 
-    /// Reserves space; extends the size unless `keep_size`.
+    /// Reserves space; extends the size unless `keep_size`. `now` becomes the ctime.
     ///
     /// # Errors
     /// As [`Volume::write`].
-    pub async fn allocate(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> Result<(), VolumeError> {
-        self.core.allocate(file, offset, len, keep_size).await
+    pub async fn allocate(
+        &self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        keep_size: bool,
+        now: Timestamp,
+    ) -> Result<(), VolumeError> {
+        self.core.allocate(file, offset, len, keep_size, now).await
     }
 
     /// Next data or hole at or after `offset`.

@@ -259,7 +259,8 @@ pub enum Change {
         id: ObjectId,
         /// Logical size after the write, when it grows.
         size: Option<u64>,
-        /// New mtime; absent when the client sets it later.
+        /// New mtime; absent when the client sets it later, or bytes are only put back: without it and `mode` the ctime
+        /// stays too.
         mtime: Option<Timestamp>,
         /// Permission bits after the write, when it takes set-id bits away.
         mode: Option<u32>,
@@ -274,7 +275,7 @@ pub enum Change {
         size: u64,
         /// Bytes of the brick's file that stay; bytes up to there are already right.
         brick_len: u64,
-        /// New mtime.
+        /// New mtime; without it and `mode` both times stay.
         mtime: Option<Timestamp>,
         /// Permission bits after it, when it takes set-id bits away.
         mode: Option<u32>,
@@ -287,7 +288,7 @@ pub enum Change {
         unit: u64,
         /// Number of units.
         count: u64,
-        /// New mtime.
+        /// New mtime; without it both times stay.
         mtime: Option<Timestamp>,
     },
     /// Reserves space without changing content.

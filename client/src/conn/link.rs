@@ -227,6 +227,7 @@ fn prepare_again(pending: &mut Pending, writer: &Arc<Writer>) -> Option<(Vec<u8>
     pending.resume_mark = Some(mark);
     if pending.sent {
         mark_resend(&mut pending.frame);
+        pending.resent.store(true, Ordering::Relaxed);
     }
     pending.sent = true;
     pending.dest.iter_mut().for_each(BytesMut::clear);

@@ -118,10 +118,8 @@ impl Fs {
             self.remove_capability(inode).await?;
         }
         if let Some(size) = set.size {
-            self.truncate(inode, size, &mut plan, now).await?;
-            // The bricks took their own time for the change; the kernel's is sent when there is a reason.
-            inode.state().ctime_unsent = set.ctime.is_some();
-            if plan == SetAttr::default() {
+            let carried = self.truncate(inode, size, &mut plan, now).await?;
+            if carried && plan == SetAttr::default() {
                 return Ok(());
             }
         }
@@ -152,27 +150,29 @@ impl Fs {
         self.change(Change::SetAttr { id: inode.id, set: rest }, now).await
     }
 
-    /// Sets the size, and takes out of the plan what goes along with it.
-    async fn truncate(&self, inode: &Inode, size: u64, plan: &mut SetAttr, now: Timestamp) -> Result<(), Errno> {
+    /// Sets the size, and takes out of the plan what goes along with it; whether that set the ctime: to a size that it had, it
+    /// does not.
+    async fn truncate(&self, inode: &Inode, size: u64, plan: &mut SetAttr, now: Timestamp) -> Result<bool, Errno> {
         let file = inode.file()?;
         if size > size_max(&inode.layout) {
             return Err(Errno::EFBIG);
         }
         let old_size = file.size();
         let mtime = plan.mtime.take().or((size != old_size).then_some(now));
-        let meta = WriteMeta { mtime, mode: plan.mode.take() };
+        let meta = WriteMeta { mtime, mode: plan.mode.take(), now };
         self.volume.truncate(file, size, meta).await?;
         inode.truncated(old_size, size);
         let carried = SetAttr { mtime, mode: meta.mode, ..SetAttr::default() };
         apply(inode, &carried, now);
-        Ok(())
+        Ok(mtime.is_some() || meta.mode.is_some())
     }
 
     /// Truncates for open(2) with O_TRUNC.
     pub(super) async fn truncate_open(&self, inode: &Inode) -> Result<(), Errno> {
         let _order = inode.changes.lock().await;
         let now = self.volume.now();
-        self.truncate(inode, 0, &mut SetAttr { mtime: Some(now), ..SetAttr::default() }, now).await
+        self.truncate(inode, 0, &mut SetAttr { mtime: Some(now), ..SetAttr::default() }, now).await?;
+        Ok(())
     }
 
     /// Asks a brick for the blocks of a file when they are not known: it was written with holes, or some were punched.

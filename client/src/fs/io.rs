@@ -51,18 +51,24 @@ impl Fs {
         let inode = self.inode(id).await?;
         let file = inode.file()?;
         let (len, old_size) = (data.len(), file.size());
+        if len == 0 {
+            return Ok(0);
+        }
         check_end(&inode, if flags.append { old_size } else { offset }, len as u64)?;
         // Times of dirty pages come from the kernel, with a SETATTR of their own.
-        let mtime = (!flags.from_cache).then(|| self.volume.now());
+        let now = self.volume.now();
+        let mtime = (!flags.from_cache).then_some(now);
         let killing = if flags.kill_suidgid { Some(self.begin_kill(&inode).await?) } else { None };
-        let meta = WriteMeta { mtime, mode: killing.as_ref().and_then(|killing| killing.mode) };
+        let meta = WriteMeta { mtime, mode: killing.as_ref().and_then(|killing| killing.mode), now };
         let offset = match flags.append {
             true => self.volume.append(file, data, meta).await?,
             false => self.volume.write(file, offset, data, meta).await.map(|()| offset)?,
         };
         inode.wrote(offset, len as u64, old_size, mtime);
         if let Some(mode) = meta.mode {
-            inode.state().attr.mode = mode;
+            let mut state = inode.state();
+            state.change(now);
+            state.attr.mode = mode;
         }
         Ok(len)
     }
@@ -84,11 +90,11 @@ impl Fs {
         let now = self.volume.now();
         match action {
             Allocation::Reserve => {
-                self.volume.allocate(file, offset, len, keep_size).await?;
+                self.volume.allocate(file, offset, len, keep_size, now).await?;
                 inode.state().mtime_unsent = true;
             }
             Allocation::Zero => {
-                let meta = WriteMeta { mtime: Some(now), mode: None };
+                let meta = WriteMeta { mtime: Some(now), mode: None, now };
                 self.volume.zero(file, offset, len, keep_size, meta).await?;
                 let mut state = inode.state();
                 state.attr.mtime = now;

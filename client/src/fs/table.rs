@@ -194,6 +194,15 @@ impl PathSource for Table {
         path.reverse();
         Some(path)
     }
+
+    /// One of several names was all that was known, and it was removed.
+    fn has_unknown_name(&self, id: ObjectId) -> bool {
+        let maps = self.maps();
+        maps.slots.get(&id).is_some_and(|slot| {
+            let state = slot.inode.state();
+            slot.names.is_empty() && state.life == Life::Named && state.attr.nlink > 0
+        })
+    }
 }
 
 impl Slot {

@@ -15,6 +15,8 @@ use super::{Fs, mode};
 
 /// File capabilities: the kernel asks for them before many a write.
 const CAPABILITY: &[u8] = b"security.capability";
+/// Attributes of administrators: hidden from others (ext4_xattr_trusted_list).
+const TRUSTED: &[u8] = b"trusted.";
 /// What begins like this belongs to the bricks.
 const HIDDEN: [&[u8]; 2] = [b"user.net_raid", b"trusted.net_raid"];
 
@@ -160,14 +162,16 @@ impl Fs {
         Ok(self.volume.get_xattr(id, name).await?)
     }
 
-    /// Names of extended attributes, each ended by NUL.
+    /// Names of extended attributes, each ended by NUL. Those that only CAP_SYS_ADMIN may read are shown to root, as the
+    /// nearest that is known of the caller.
     ///
     /// # Errors
     /// EIO beyond the redundancy.
-    pub async fn listxattr(&self, id: ObjectId) -> Result<Vec<u8>, Errno> {
+    pub async fn listxattr(&self, caller: &Caller, id: ObjectId) -> Result<Vec<u8>, Errno> {
         let inode = self.inode(id).await?;
         let names = self.xattr_names(&inode).await?;
-        Ok(names.iter().flat_map(|name| name.iter().copied().chain([0])).collect())
+        let shown = names.iter().filter(|name| caller.uid == 0 || !name.starts_with(TRUSTED));
+        Ok(shown.flat_map(|name| name.iter().copied().chain([0])).collect())
     }
 
     /// Removes an extended attribute. Removing an ACL that is not there is no error, as on ext4.
@@ -268,7 +272,9 @@ impl Fs {
             self.remove_acl(inode, which, now).await?;
             let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
             self.change(Change::SetAttr { id: inode.id, set }, now).await?;
-            inode.state().attr.mode = mode;
+            let mut state = inode.state();
+            state.change(now);
+            state.attr.mode = mode;
             return Ok(());
         }
         self.put(inode, which.name(), acl.encode(), expect, mode, now).await?;
@@ -373,7 +379,7 @@ fn check_namespace(name: &[u8], kind: &Kind, forbidden: Errno) -> Result<(), Err
     }
     let known = match AclKind::of(name) {
         Some(_) => *kind != Kind::Symlink,
-        None => has(b"trusted.") || has(b"security."),
+        None => has(TRUSTED) || has(b"security."),
     };
     if known { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }

@@ -321,10 +321,10 @@ impl Filesystem for Adapter {
         self.runner.run("getxattr", Work::Usual, answer, async move { fs.getxattr(id(ino), &name).await });
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, buffer_size: u32, reply: ReplyXattr) {
-        let fs = Arc::clone(&self.fs);
+    fn listxattr(&self, request: &Request, ino: INodeNo, buffer_size: u32, reply: ReplyXattr) {
+        let (fs, caller) = (Arc::clone(&self.fs), caller(request));
         let answer = Xattr { reply, buffer_size };
-        self.runner.run("listxattr", Work::Usual, answer, async move { fs.listxattr(id(ino)).await });
+        self.runner.run("listxattr", Work::Usual, answer, async move { fs.listxattr(&caller, id(ino)).await });
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

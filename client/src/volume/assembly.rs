@@ -4,11 +4,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use net_raid_proto::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
+use bytes::Bytes;
+use net_raid_proto::ids::{BrickId, Epoch, Generation, ObjectId, Slot, VolumeId};
 use net_raid_proto::layout::Layout;
 use net_raid_proto::limits::{LEASE_MS, VOTERS_MAX};
 use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
-use net_raid_proto::message::{BrickState, Fault, Request};
+use net_raid_proto::message::{BrickState, Change, Fault, Request, SetAttr};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::members::{Members, Seat};
@@ -109,7 +110,9 @@ impl Assembly<'_> {
         let (mut members, mut spares) = self.survey(servers, spares, deadline).await;
         if members.iter().all(|candidate| candidate.empty().is_some()) {
             let session = self.form(&mut members, &mut spares).await?;
-            return self.finish(members, spares, session).await;
+            let core = self.finish(members, spares, session).await?;
+            core.begin_tree().await?;
+            return Ok(core);
         }
         let record = self.examine(&members, &spares)?;
         let session = self.own(&members, &spares, &record).await?;
@@ -418,6 +421,14 @@ enum OwnFailure {
 }
 
 impl Core {
+    /// Gives the root of a new volume the same times on all members.
+    async fn begin_tree(self: &Arc<Core>) -> Result<(), AssemblyError> {
+        let now = self.world.clock.now();
+        let set = SetAttr { atime: Some(now), mtime: Some(now), ..SetAttr::default() };
+        let set = Change::SetAttr { id: ObjectId::ROOT, set };
+        self.change_all(set, Bytes::new(), now).await.map_err(|error| AssemblyError(error.to_string()))
+    }
+
     /// Members that are missing from the start are dropped at once: they miss this whole ownership.
     async fn drop_absent(&self, strangers: SlotSet) -> Result<(), AssemblyError> {
         let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();

@@ -2,14 +2,16 @@
 //! current member has it or is durably dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
 use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
-use net_raid_proto::message::{Change, Fault, Request};
+use net_raid_proto::message::{Change, Fault, Kind, Reply, Request};
 use tokio::time::timeout_at;
 
 use super::{Core, VolumeError};
-use crate::conn::CallError;
+use crate::conn::{CallError, Response};
 use crate::events::Event;
 use crate::layout::SlotSet;
 
@@ -69,7 +71,9 @@ pub(super) fn judge(outcomes: &[(Slot, Outcome)]) -> Verdict {
 }
 
 /// Rounds of resolving one object's path before giving up: the object, its parents, a race or two.
-const RESOLVE_MAX: usize = 8;
+const RESOLVE_MAX: u32 = 8;
+/// Between two rounds while a path changes, longer each time.
+const RESOLVE_AGAIN: Duration = Duration::from_millis(10);
 
 impl Core {
     /// Asks one member, telling it where objects are that it does not know.
@@ -79,11 +83,19 @@ impl Core {
         request: &Request,
         payload: &[Bytes],
         resend: bool,
-    ) -> Result<crate::conn::Response, CallError> {
+    ) -> Result<Response, CallError> {
         let conn = self.members.conn(slot);
-        for _ in 0..RESOLVE_MAX {
-            match conn.call(request, payload.to_vec(), Vec::new(), resend).await {
-                Err(CallError::Fault(Fault::Unresolved(id))) => self.resolve(slot, id).await?,
+        // A brick that restarts forgets where objects are, but what it did before is done.
+        let resend = Arc::new(AtomicBool::new(resend));
+        for round in 0..RESOLVE_MAX {
+            match conn.call_telling(request, payload.to_vec(), Vec::new(), &resend).await {
+                Err(CallError::Fault(Fault::Unresolved(id))) => match self.resolve(slot, id).await {
+                    // A rename under way: the path is old here, or new already. It is right in a moment.
+                    Err(CallError::Fault(Fault::Errno(libc::ENOENT | libc::ENOTDIR))) => {
+                        tokio::time::sleep(RESOLVE_AGAIN * round).await;
+                    }
+                    resolved => resolved?,
+                },
                 other => return other,
             }
         }
@@ -92,10 +104,33 @@ impl Core {
 
     /// Tells a brick where an object is.
     pub(super) async fn resolve(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
-        let path = self.paths.get().and_then(|paths| paths.path_of(id));
-        let Some(path) = path else { return Err(CallError::Fault(Fault::Errno(libc::ESTALE))) };
+        let Some(paths) = self.paths.get() else { return Err(stale()) };
+        let Some(path) = paths.path_of(id) else {
+            return if paths.has_unknown_name(id) { self.search(slot, id).await } else { Err(stale()) };
+        };
         let request = Request::Resolve { id, path };
         self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await.map(|_| ())
+    }
+
+    /// Reads directories of a brick until it has come by an object, whose names nobody knows: it is open, and the name
+    /// that it was opened by is gone, but not its last. As slow as it is rare.
+    async fn search(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
+        let mut waiting = vec![(ObjectId::ROOT, 0)];
+        while let Some((directory, cursor)) = waiting.pop() {
+            let request = Request::ReadDir { id: directory, cursor, attributes: false };
+            let (entries, next) = match self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await {
+                Ok(Response { reply: Reply::Page { entries, next }, .. }) => (entries, next),
+                // Removed or moved meanwhile.
+                Ok(_) | Err(CallError::Fault(Fault::Errno(_) | Fault::Unresolved(_))) => continue,
+                Err(error) => return Err(error),
+            };
+            if entries.iter().any(|entry| entry.id == id) {
+                return Ok(());
+            }
+            waiting.extend(next.map(|next| (directory, next)));
+            waiting.extend(entries.iter().filter(|entry| entry.kind == Kind::Directory).map(|entry| (entry.id, 0)));
+        }
+        Err(stale())
     }
 
     async fn outcome(&self, ask: &Ask, resend: bool) -> Outcome {
@@ -263,7 +298,7 @@ fn undo_of(change: &Change) -> Option<Change> {
         Change::Create { parent, name, id, spec } => {
             let (parent, name, id) = (*parent, name.clone(), *id);
             Some(match spec.kind {
-                net_raid_proto::message::Kind::Directory => Change::Rmdir { parent, name, id },
+                Kind::Directory => Change::Rmdir { parent, name, id },
                 _ => Change::Unlink { parent, name, id, keep: false },
             })
         }
@@ -285,6 +320,10 @@ impl From<VolumeError> for ApplyError {
     fn from(error: VolumeError) -> ApplyError {
         ApplyError { error, undo: SlotSet::default() }
     }
+}
+
+fn stale() -> CallError {
+    CallError::Fault(Fault::Errno(libc::ESTALE))
 }
 
 fn lost_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {

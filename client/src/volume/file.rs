@@ -99,6 +99,8 @@ pub struct WriteMeta {
     pub mtime: Option<Timestamp>,
     /// New permission bits, when set-id bits go.
     pub mode: Option<u32>,
+    /// New ctime, when one of the others is set; otherwise it stays.
+    pub now: Timestamp,
 }
 
 /// What to seek.

@@ -11,7 +11,7 @@ use net_raid_proto::message::{Change, Part, Request, WritePart};
 use super::fanout::Ask;
 use super::gather::{Damage, Gathered, exact};
 use super::plan::StripeNeed;
-use super::{Core, File, VolumeError};
+use super::{Core, File, VolumeError, WriteMeta};
 use crate::events::Event;
 use crate::layout::{Piece, block_ceil, block_floor};
 
@@ -227,7 +227,7 @@ impl Core {
         let part = Part { unit: piece.stripe, offset: piece.start as u32, len: piece.len() as u32 };
         let part = WritePart { part, stored: stored as u32, digests: digests_of(&bytes) };
         let change = Change::Write { id: file.id, size: None, mtime: None, mode: None, parts: vec![part] };
-        let request = Request::Change { transaction: self.transaction(), now: self.world.clock.now(), change };
+        let request = Request::Change { transaction: self.transaction(), now: WriteMeta::default().now, change };
         let ask = Ask { slot: hurt.slot, request, payload: vec![bytes] };
         self.apply(vec![ask], ()).await.map_err(|failed| failed.error)
     }

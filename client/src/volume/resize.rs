@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net_raid_proto::ids::Slot;
+use net_raid_proto::ids::{Slot, Timestamp};
 use net_raid_proto::layout::Level;
-use net_raid_proto::message::{Change, Request};
+use net_raid_proto::message::{Change, Request, SetAttr};
 
 use super::fanout::Ask;
 use super::{Core, File, VolumeError, WriteMeta};
@@ -48,7 +48,7 @@ impl Core {
             mtime: meta.mtime,
             mode: meta.mode,
         };
-        let asks = self.asks_each(change);
+        let asks = self.asks_each(meta.now, change);
         file.void_cache();
         let guard = self.apply(asks, guard).await.map_err(|failed| failed.error)?;
         file.set_size(size);
@@ -69,11 +69,11 @@ impl Core {
             mode: None,
         };
         file.void_cache();
-        self.apply(self.asks_each(change), ()).await.map_err(|failed| failed.error)
+        self.apply(self.asks_each(WriteMeta::default().now, change), ()).await.map_err(|failed| failed.error)
     }
 
-    fn asks_each(&self, change: impl Fn(Slot) -> Change) -> Vec<Ask> {
-        let (transaction, now) = (self.transaction(), self.world.clock.now());
+    fn asks_each(&self, now: Timestamp, change: impl Fn(Slot) -> Change) -> Vec<Ask> {
+        let transaction = self.transaction();
         let request = |slot| Request::Change { transaction, now, change: change(slot) };
         let ask = |slot| Ask { slot, request: request(slot), payload: Vec::new() };
         self.members.current().iter().map(ask).collect()
@@ -125,6 +125,10 @@ impl Core {
         }
         if !keep_size && wanted > size {
             self.set_extent(file, wanted, meta, guard).await?;
+        } else if offset >= end && meta.mtime.is_some() {
+            // Nothing to make zero, but it counts as a change.
+            let set = SetAttr { mtime: meta.mtime, ..SetAttr::default() };
+            self.change_all(Change::SetAttr { id: file.id, set }, Bytes::new(), meta.now).await?;
         }
         Ok(())
     }
@@ -139,7 +143,7 @@ impl Core {
     ) -> Result<RangeGuard, VolumeError> {
         let change = |_| Change::Punch { id: file.id, unit: first, count, mtime: meta.mtime };
         file.void_cache();
-        self.apply(self.asks_each(change), guard).await.map_err(|failed| failed.error)
+        self.apply(self.asks_each(meta.now, change), guard).await.map_err(|failed| failed.error)
     }
 
     pub(super) async fn allocate(
@@ -148,6 +152,7 @@ impl Core {
         offset: u64,
         len: u64,
         keep_size: bool,
+        now: Timestamp,
     ) -> Result<(), VolumeError> {
         self.settle(file).await?;
         let guard = self.lock_all(file).await?;
@@ -163,7 +168,7 @@ impl Core {
             let keep_size = keep_size || file.geometry.level() != Level::Raid1;
             Change::Allocate { id: file.id, size: grown, offset: start, len: stop - start, keep_size }
         };
-        let _guard = self.apply(self.asks_each(change), guard).await.map_err(|failed| failed.error)?;
+        let _guard = self.apply(self.asks_each(now, change), guard).await.map_err(|failed| failed.error)?;
         if let Some(size) = grown {
             file.grow(size);
         }

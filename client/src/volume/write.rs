@@ -289,7 +289,7 @@ impl Core {
     /// The requests of a write: every member that stores a piece, and, when the file grows, all others too.
     fn asks(&self, file: &File, stores: &[Store], size: u64, grown: Option<u64>, meta: WriteMeta) -> Vec<Ask> {
         let digests = all_digests(stores);
-        let (transaction, now) = (self.transaction(), self.world.clock.now());
+        let (transaction, now) = (self.transaction(), meta.now);
         let mut asks = Vec::new();
         for slot in self.members.current().iter() {
             let mut here: Vec<(&Store, &Vec<Digest>)> =

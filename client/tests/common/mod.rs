@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+pub mod liar;
+pub mod offline;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,12 +18,15 @@ use net_raid_client::events::EventLog;
 use net_raid_client::volume::{AssemblyError, File, Volume, open};
 use net_raid_client::world::{Connecting, Host, Random, Stream, Transport, WallClock, World};
 use net_raid_proto::ids::{BrickId, Name, ObjectId, Timestamp};
+use net_raid_proto::membership::Ownership;
 use net_raid_proto::message::{Change, Holder, Kind, NewObject};
 use net_raid_server::brick::{Brick, BrickOptions};
 use net_raid_server::disk::RealDisk;
 use net_raid_server::session::{Context, SlowWork, serve};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use liar::Liar;
 
 /// Bytes that an in-memory stream holds.
 const STREAM_BUFFER: usize = 256 * 1024;
@@ -32,20 +38,25 @@ pub struct Node {
     running: Mutex<Option<Running>>,
     /// Nothing passes in either direction, and nothing is said about it.
     pub frozen: Arc<AtomicBool>,
+    /// The next change is answered with yes, and not made.
+    pub lies: Arc<AtomicBool>,
+    /// How an empty brick will keep owners; `None`: as the process can.
+    ownership: Option<Ownership>,
 }
 
 #[derive(Clone)]
 struct Running {
-    context: Arc<Context<Brick<RealDisk>>>,
+    context: Arc<Context<Liar>>,
     stop: watch::Sender<bool>,
     /// Tasks that carry bytes: aborting them is a connection reset.
     pumps: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
 }
 
 impl Node {
-    fn new(dir: PathBuf) -> Arc<Node> {
+    fn new(dir: PathBuf, ownership: Option<Ownership>) -> Arc<Node> {
         std::fs::create_dir_all(&dir).expect("brick directory");
-        let node = Node { dir, running: Mutex::new(None), frozen: Arc::default() };
+        let (running, frozen, lies) = (Mutex::new(None), Arc::default(), Arc::default());
+        let node = Node { dir, running, frozen, lies, ownership };
         node.start();
         Arc::new(node)
     }
@@ -53,8 +64,10 @@ impl Node {
     /// Starts a stopped brick.
     pub fn start(&self) {
         let disk = RealDisk::open(&self.dir).expect("open the directory");
-        let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(random()) };
+        let ownership = self.ownership.unwrap_or_else(|| disk.ownership());
+        let options = BrickOptions { ownership, brick: BrickId(random()) };
         let brick = Brick::open(disk, options).expect("open the brick");
+        let brick = Liar { brick, lies: Arc::clone(&self.lies) };
         let start = Instant::now();
         let context = Context::new(brick, SlowWork::Threads, move || start.elapsed().as_millis() as u64);
         let running = Running { context: Arc::new(context), stop: watch::channel(false).0, pumps: Arc::default() };
@@ -66,6 +79,23 @@ impl Node {
         let Some(running) = self.running.lock().unwrap().take() else { return };
         running.pumps.lock().unwrap().iter().for_each(|pump| pump.abort());
         running.stop.send_replace(true);
+    }
+
+    /// What kill -9 does, and waits until nothing of it runs any more: it can be started again, or its directory
+    /// looked at.
+    pub async fn kill_and_wait(&self) {
+        let context = self.running.lock().unwrap().as_ref().map(|running| Arc::downgrade(&running.context));
+        self.kill();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while context.as_ref().is_some_and(|context| context.strong_count() > 0) {
+            assert!(Instant::now() < deadline, "a killed brick goes on");
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.running.lock().unwrap().is_some()
     }
 
     /// SIGSTOP (true), SIGCONT (false).
@@ -126,12 +156,23 @@ impl Transport for Net {
     }
 }
 
-struct Ticking(AtomicU64);
+/// A clock that ticks whenever it is read.
+pub struct Ticking(AtomicU64);
+
+impl Ticking {
+    /// The time that will be told next.
+    pub fn peek(&self) -> Timestamp {
+        timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn timestamp(tick: u64) -> Timestamp {
+    Timestamp { secs: 1_700_000_000 + (tick / 1000) as i64, nanos: (tick % 1000) as u32 * 1_000_000 }
+}
 
 impl WallClock for Ticking {
     fn now(&self) -> Timestamp {
-        let tick = self.0.fetch_add(1, Ordering::Relaxed);
-        Timestamp { secs: 1_700_000_000 + (tick / 1000) as i64, nanos: (tick % 1000) as u32 * 1_000_000 }
+        timestamp(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -170,24 +211,32 @@ pub struct Cluster {
     pub config: VolumeConfig,
     /// Where everything is.
     pub dir: tempfile::TempDir,
+    /// The client's time of day.
+    pub clock: Arc<Ticking>,
     world: World,
 }
 
 impl Cluster {
     /// Empty bricks for a volume of `level` over `servers`, and `spares` more.
     pub fn new(level: u8, servers: usize, spares: usize) -> Cluster {
+        Cluster::with_ownership(level, servers, spares, None)
+    }
+
+    /// The same, of bricks that keep owners as said.
+    pub fn with_ownership(level: u8, servers: usize, spares: usize, ownership: Option<Ownership>) -> Cluster {
         let base = std::env::var_os("NET_RAID_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let dir = tempfile::Builder::new().prefix("net_raid_cluster").tempdir_in(base).expect("temporary directory");
         let nodes: Vec<Arc<Node>> =
-            (0..servers + spares).map(|i| Node::new(dir.path().join(format!("b{i}")))).collect();
+            (0..servers + spares).map(|i| Node::new(dir.path().join(format!("b{i}")), ownership)).collect();
         let config = config_of(level, servers, spares, dir.path());
+        let clock = Arc::new(Ticking(AtomicU64::new(0)));
         let world = World {
             transport: Arc::new(Net(nodes.clone())),
-            clock: Arc::new(Ticking(AtomicU64::new(0))),
+            clock: clock.clone(),
             random: Arc::new(Chance),
             host: Arc::new(Client(1)),
         };
-        Cluster { nodes, config, dir, world }
+        Cluster { nodes, config, dir, clock, world }
     }
 
     /// Assembles the volume.
@@ -201,6 +250,11 @@ impl Cluster {
         let events = EventLog::open(Some(&self.errorlog())).expect("error log");
         let world = World { host: Arc::new(Client(2)), ..self.world.clone() };
         open(&self.config, world, Arc::new(events)).await
+    }
+
+    /// The client as holder of the volume.
+    pub fn holder(&self) -> Holder {
+        self.world.host.holder()
     }
 
     fn errorlog(&self) -> PathBuf {

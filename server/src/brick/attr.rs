@@ -29,7 +29,7 @@ pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
         brick_blocks: stat.blocks,
         atime: stat.atime,
         mtime: stat.mtime,
-        ctime: meta.ctime.max(stat.mtime),
+        ctime: if meta.early_ctime { meta.ctime } else { meta.ctime.max(stat.mtime) },
     };
     // Only files have a layout; for the others the field is there without a meaning.
     let layout = meta.layout.unwrap_or_else(|| Layout::new(Level::Raid1, 2));
@@ -70,7 +70,7 @@ impl<D: Disk> Brick<D> {
         self.stamp(id)?;
         let node = self.node(id)?;
         let mut state = node.state_mut();
-        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        let mut meta = state.meta.clone();
         if let Some(recorded) = &mut meta.recorded {
             recorded.mode = set.mode.map_or(recorded.mode, |mode| mode & 0o7777);
             recorded.uid = set.uid.unwrap_or(recorded.uid);
@@ -81,6 +81,7 @@ impl<D: Disk> Brick<D> {
         if set.atime.is_some() || set.mtime.is_some() {
             self.disk.set_times(&node.handle, set.atime, set.mtime)?;
         }
+        meta.set_times(now, self.disk.stat(&node.handle)?.mtime);
         self.put_meta(&node, &mut state, meta)?;
         state.changes += 1;
         Ok(Reply::Done)

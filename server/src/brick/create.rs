@@ -79,6 +79,7 @@ impl<D: Disk> Brick<D> {
             id,
             stamp: self.generation(),
             ctime: now,
+            early_ctime: false,
             layout: file.then_some(spec.layout),
             size: (file && spec.layout.level != Level::Raid1).then_some(0),
             recorded,

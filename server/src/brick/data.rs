@@ -19,6 +19,13 @@ pub(super) struct WriteMeta {
     pub(super) now: Timestamp,
 }
 
+impl WriteMeta {
+    /// Whether the ctime changes: not when a repair puts bytes back, or a kernel sends the times of its dirty pages later.
+    fn sets_times(&self) -> bool {
+        self.mtime.is_some() || self.mode.is_some()
+    }
+}
+
 /// Consecutive bytes of a brick's file.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
@@ -158,19 +165,27 @@ impl<D: Disk> Brick<D> {
         let node = self.file(id)?;
         let mut state = node.state_mut();
         self.outdate(&node, &mut state)?;
+        let mtime = self.mtime_after(&node, meta.mtime)?;
         let outcome = self.write_data(&node, parts, payload);
         let written = outcome.as_ref().err().map_or(payload.len(), |(written, _)| *written);
-        let size = meta.size.filter(|_| outcome.is_ok());
         // Also after a failure: every block that did change must match its digest.
-        self.write_records(&node, &mut state, parts, written, (size, meta.now))?;
+        let after = WriteMeta { size: meta.size.filter(|_| outcome.is_ok()), ..*meta };
+        self.write_records(&node, &mut state, parts, written, (&after, mtime))?;
         outcome.map_err(|(_, error)| error)?;
         if let Some(mode) = meta.mode {
             self.set_mode_with(&node, &mut state, mode)?;
         }
-        if meta.mtime.is_some() {
-            self.disk.set_times(&node.handle, None, meta.mtime)?;
-        }
+        self.disk.set_times(&node.handle, None, Some(mtime))?;
         Ok(Reply::Done)
+    }
+
+    /// The mtime that a change of the file's bytes must leave: what is asked for, or as it is. The local file system
+    /// would set the time of this machine.
+    pub(super) fn mtime_after(&self, node: &Node<D>, asked: Option<Timestamp>) -> Result<Timestamp> {
+        match asked {
+            Some(mtime) => Ok(mtime),
+            None => Ok(self.disk.stat(&node.handle)?.mtime),
+        }
     }
 
     /// How many bytes of the payload were written, and why no more.
@@ -203,16 +218,17 @@ impl<D: Disk> Brick<D> {
         state: &mut State<D>,
         parts: &[WritePart],
         written: usize,
-        (size, now): (Option<u64>, Timestamp),
+        (after, mtime): (&WriteMeta, Timestamp),
     ) -> Result<()> {
         let runs = self.new_records(state, parts, written.div_ceil(BLOCK_SIZE))?;
         let mut meta = state.meta.clone();
         self.store_records(node, state, &mut meta, &runs)?;
-        if let (Some(present), Some(size)) = (&mut meta.size, size) {
+        if let (Some(present), Some(size)) = (&mut meta.size, after.size) {
             *present = size.max(*present);
         }
-        if meta != state.meta {
-            meta.ctime = now;
+        let follows = meta == state.meta && after.mtime == Some(after.now) && meta.follows_mtime(after.now);
+        if after.sets_times() && !follows {
+            meta.set_times(after.now, mtime);
         }
         self.put_meta(node, state, meta)
     }

@@ -62,13 +62,23 @@ impl<D: Disk> Brick<D> {
         Ok(Some(DirEntry { name, id: child.meta.id, kind, entry }))
     }
 
+    /// Reading a file leaves its atime, but for symbolic links there is no way to ask for that.
+    fn read_local_link(&self, node: &Node<D>) -> Result<Reply> {
+        let before = self.disk.stat(&node.handle)?.atime;
+        let target = self.disk.read_link(&node.handle)?;
+        if self.disk.stat(&node.handle)?.atime != before {
+            self.disk.set_times(&node.handle, Some(before), None)?;
+        }
+        Ok(Reply::Bytes(target))
+    }
+
     pub(super) fn read_link(&self, id: ObjectId) -> Result<Reply> {
         let node = self.node(id)?;
         if node.kind != Kind::Symlink {
             return Err(errno(libc::EINVAL));
         }
         if node.state().meta.recorded.is_none() {
-            return Ok(Reply::Bytes(self.disk.read_link(&node.handle)?));
+            return self.read_local_link(&node);
         }
         let mut target = Vec::new();
         self.disk.read_at(&node.handle, &mut target, TARGET_MAX, 0)?;

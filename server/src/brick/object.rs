@@ -16,6 +16,7 @@ const HAS_OWNER: u8 = 1 << 3;
 const HAS_DEVICE: u8 = 1 << 4;
 const HAS_INLINE: u8 = 1 << 5;
 const HAS_SIDE: u8 = 1 << 6;
+const EARLY_CTIME: u8 = 1 << 7;
 
 /// Owner, mode and type where the inode cannot keep them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(super) struct Meta {
     pub(super) stamp: Generation,
     /// Time of the last change that did not set the mtime to the same.
     pub(super) ctime: Timestamp,
+    /// The ctime is earlier than the mtime, which somebody set into the future.
+    pub(super) early_ctime: bool,
     /// Of files only.
     pub(super) layout: Option<Layout>,
     /// Logical size, where the brick's file does not have it as its length.
@@ -54,6 +57,17 @@ pub(super) struct Meta {
 }
 
 impl Meta {
+    /// The attribute after a change at `now` that left the object with `mtime`, as the inode keeps it.
+    pub(super) fn set_times(&mut self, now: Timestamp, mtime: Timestamp) {
+        self.ctime = now;
+        self.early_ctime = mtime > now;
+    }
+
+    /// Whether a change that set the mtime to `now` need not be noted here: the ctime follows.
+    pub(super) fn follows_mtime(&self, now: Timestamp) -> bool {
+        !self.early_ctime && self.ctime <= now
+    }
+
     /// The inline records as one record; blank when there are none.
     pub(super) fn inline(&self) -> Record {
         let mut record = Record::BLANK;
@@ -76,7 +90,7 @@ impl Meta {
         out.extend(self.id.0.to_le_bytes());
         out.extend(generation_bytes(self.stamp));
         out.extend(pack_time(self.ctime).to_le_bytes());
-        let mut flags = 0;
+        let mut flags = if self.early_ctime { EARLY_CTIME } else { 0 };
         if let Some(layout) = &self.layout {
             flags |= HAS_LAYOUT | put_layout(layout, &mut out);
         }
@@ -104,13 +118,14 @@ impl Meta {
     pub(super) fn decode(bytes: &[u8]) -> Option<Meta> {
         let mut input = Input(bytes);
         let [format, flags] = input.take()?;
-        if format != FORMAT || flags & (1 << 7) != 0 {
+        if format != FORMAT {
             return None;
         }
         let has = |flag: u8| flags & flag != 0;
         let id = ObjectId(input.u64()?);
         let stamp = Generation(input.u32()?.into());
         let ctime = unpack_time(input.u64()?);
+        let early_ctime = has(EARLY_CTIME);
         let layout = if has(HAS_LAYOUT) { Some(take_layout(&mut input, has(HAS_SLOTS))?) } else { None };
         let size = if has(HAS_SIZE) { Some(input.u64()?) } else { None };
         let recorded = if has(HAS_OWNER) { Some(take_recorded(&mut input, has(HAS_DEVICE))?) } else { None };
@@ -120,7 +135,7 @@ impl Meta {
             (false, true) => Records::Side,
             (true, true) => return None,
         };
-        input.0.is_empty().then_some(Meta { id, stamp, ctime, layout, size, recorded, records })
+        input.0.is_empty().then_some(Meta { id, stamp, ctime, early_ctime, layout, size, recorded, records })
     }
 }
 

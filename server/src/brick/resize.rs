@@ -30,19 +30,23 @@ impl<D: Disk> Brick<D> {
         let node = self.file(id)?;
         let mut state = node.state_mut();
         self.outdate(&node, &mut state)?;
-        let len = self.disk.stat(&node.handle)?.size;
+        let before = self.disk.stat(&node.handle)?;
+        let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
         // Where the length is the logical size it grows too; elsewhere nothing is needed beyond the units.
         let new_len = if state.meta.size.is_none() { size } else { len.min(brick_len) };
         if new_len != len {
             self.disk.truncate(&node.handle, new_len)?;
         }
-        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        let mut meta = state.meta.clone();
+        if mtime.is_some() || mode.is_some() {
+            meta.set_times(now, mtime_after);
+        }
         if let Some(present) = &mut meta.size {
             *present = size;
         }
         self.cut_records(&node, &mut state, &mut meta, new_len.min(brick_len))?;
         self.put_meta(&node, &mut state, meta)?;
-        self.finish_resize(&node, &mut state, mtime, mode)
+        self.finish_resize(&node, &mut state, mtime_after, mode)
     }
 
     /// Makes every block that begins at `len` or behind it a hole.
@@ -74,17 +78,21 @@ impl<D: Disk> Brick<D> {
         let node = self.file(id)?;
         let mut state = node.state_mut();
         self.outdate(&node, &mut state)?;
-        let len = self.disk.stat(&node.handle)?.size;
+        let before = self.disk.stat(&node.handle)?;
+        let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
         let start = unit.saturating_mul(UNIT_SIZE as u64);
         let end = unit.saturating_add(count).saturating_mul(UNIT_SIZE as u64).min(len);
         if start < end {
             self.disk.punch(&node.handle, start, end - start)?;
         }
-        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        let mut meta = state.meta.clone();
+        if mtime.is_some() {
+            meta.set_times(now, mtime_after);
+        }
         state.recent = None;
         self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), self.generation())?;
         self.put_meta(&node, &mut state, meta)?;
-        self.finish_resize(&node, &mut state, mtime, None)
+        self.finish_resize(&node, &mut state, mtime_after, None)
     }
 
     pub(super) fn allocate(
@@ -98,10 +106,14 @@ impl<D: Disk> Brick<D> {
         self.stamp(id)?;
         let node = self.file(id)?;
         let mut state = node.state_mut();
+        let mtime = self.disk.stat(&node.handle)?.mtime;
         if len > 0 {
-            self.disk.allocate(&node.handle, offset, len, keep_size)?;
+            let allocated = self.disk.allocate(&node.handle, offset, len, keep_size);
+            self.disk.set_times(&node.handle, None, Some(mtime))?;
+            allocated?;
         }
-        let mut meta = Meta { ctime: now, ..state.meta.clone() };
+        let mut meta = state.meta.clone();
+        meta.set_times(now, mtime);
         if let (Some(present), Some(size)) = (&mut meta.size, size) {
             *present = size.max(*present);
         }
@@ -113,15 +125,13 @@ impl<D: Disk> Brick<D> {
         &self,
         node: &Node<D>,
         state: &mut State<D>,
-        mtime: Option<Timestamp>,
+        mtime: Timestamp,
         mode: Option<u32>,
     ) -> Result<Reply> {
         if let Some(mode) = mode {
             self.set_mode_with(node, state, mode)?;
         }
-        if mtime.is_some() {
-            self.disk.set_times(&node.handle, None, mtime)?;
-        }
+        self.disk.set_times(&node.handle, None, Some(mtime))?;
         Ok(Reply::Done)
     }
 

@@ -63,6 +63,13 @@ impl<D: Disk> Brick<D> {
 
     /// A directory's names changed: its mtime, from which its ctime follows.
     pub(super) fn touch_names(&self, dir: &Node<D>, now: Timestamp) -> Result<()> {
-        Ok(self.disk.set_times(&dir.handle, None, Some(now))?)
+        self.disk.set_times(&dir.handle, None, Some(now))?;
+        if dir.state().meta.follows_mtime(now) {
+            return Ok(());
+        }
+        let mut state = dir.state_mut();
+        let mut meta = state.meta.clone();
+        meta.set_times(now, now);
+        self.put_meta(dir, &mut state, meta)
     }
 }

@@ -19,6 +19,7 @@ fn file() -> Meta {
         id: ObjectId(0x0001_0000_0000_0a0b),
         stamp: Generation(3),
         ctime: Timestamp { secs: 1, nanos: 2 },
+        early_ctime: false,
         layout: Some(Layout::new(Level::Raid6, 5)),
         size: Some(5),
         recorded: None,

@@ -1,0 +1,653 @@
+//! Drives the real file system through a history beside the model, as a kernel would: it looks names up, counts references,
+//! forgets; and takes servers away meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use net_raid_client::fs::{Caller, DirItem, Errno, Fs, Stat, WriteFlags};
+use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::message::Kind;
+
+use super::generate::Chooser;
+use super::{Content, Make, Model, Object, Op, Rng, Touch, pattern};
+use crate::common::offline::{self, Item, Tree};
+use crate::common::{Cluster, Node};
+
+const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+/// Operations that a failure shows.
+const SHOWN: usize = 12;
+/// Bytes of each that it shows.
+const LINE_MAX: usize = 300;
+
+/// What happens to a server while an operation is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Restart(usize),
+    Kill(usize),
+}
+
+/// A directory that is being read, in small pages, while entries come and go.
+struct Listing {
+    directory: ObjectId,
+    handle: u64,
+    offset: u64,
+    plus: bool,
+    seen: BTreeSet<Vec<u8>>,
+    /// Names that were there all the time so far.
+    stayed: BTreeSet<Vec<u8>>,
+    /// All that were there at some time.
+    ever: BTreeSet<Vec<u8>>,
+}
+
+/// A history.
+pub struct Driver<'a> {
+    cluster: &'a Cluster,
+    fs: Arc<Fs>,
+    model: Model,
+    rng: Rng,
+    references: HashMap<ObjectId, u64>,
+    listing: Option<Listing>,
+    redundancy: usize,
+    killed: usize,
+    size_max: u64,
+    history: Vec<String>,
+}
+
+impl<'a> Driver<'a> {
+    /// Mounts a new volume.
+    pub async fn new(cluster: &'a Cluster, redundancy: usize, size_max: u64, seed: u64) -> Driver<'a> {
+        let fs = mount(cluster).await;
+        let stat = fs.getattr(ObjectId::ROOT).await.expect("the root");
+        let root = Object {
+            content: Content::Directory(BTreeMap::new()),
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            xattrs: BTreeMap::new(),
+            access: None,
+            default: None,
+            names: Vec::new(),
+            handles: Vec::new(),
+        };
+        let (model, rng) = (Model::new(root), Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
+        let (references, history) = (HashMap::new(), Vec::new());
+        Driver { cluster, fs, model, rng, references, listing: None, redundancy, killed: 0, size_max, history }
+    }
+
+    /// Random operations; with `kills`, servers die for good, never more than may.
+    pub async fn run(&mut self, steps: usize, kills: bool) {
+        for _ in 0..steps {
+            let (model, rng, now) = (&self.model, &mut self.rng, self.cluster.clock.peek());
+            let op = Chooser { model, rng, size_max: self.size_max, now }.op();
+            let fault = self.fault(kills);
+            self.step(op, fault).await;
+            self.read_some().await;
+            self.forget_some();
+        }
+    }
+
+    fn fault(&mut self, kills: bool) -> Option<Fault> {
+        let servers = self.cluster.config.servers.len() as u64;
+        let slot = self.rng.below(servers) as usize;
+        let dropped = self.cluster.events().matches("member dropped").count();
+        let mut may = |n| self.rng.one_in(n) && self.cluster.nodes[slot].is_running();
+        // Who was dropped for being slow counts too, and is not told apart from the killed ones.
+        if kills && self.killed < self.redundancy && dropped == self.killed && may(10) {
+            self.killed += 1;
+            return Some(Fault::Kill(slot));
+        }
+        may(25).then_some(Fault::Restart(slot))
+    }
+
+    /// One operation on both sides.
+    async fn step(&mut self, op: Op, fault: Option<Fault>) {
+        let mut line = format!("{op:?}");
+        line.truncate(LINE_MAX);
+        self.history.push(format!("{line} {fault:?}"));
+        for id in ids(&op) {
+            self.reach(id).await;
+        }
+        // A kernel looks these up too; the file system must not need it.
+        if !self.rng.one_in(4) {
+            for id in self.children(&op) {
+                self.reach(id).await;
+            }
+        }
+        let expected = self.model.expect(&op);
+        let from = self.cluster.clock.peek();
+        let delay = Duration::from_micros(self.rng.below(1500));
+        let disturb = disturb(&self.cluster.nodes, fault, delay);
+        let (result, ()) = tokio::join!(perform(&self.fs, &self.model, &op), disturb);
+        if self.cluster.events().contains("inconsistency") {
+            let objects: Vec<_> = ids(&op)
+                .into_iter()
+                .map(|id| (id, &self.model.get(id).names, self.model.get(id).handles.len()))
+                .collect();
+            self.fail(&format!("an honest server differs from the others; {objects:?} {:?}", self.references));
+        }
+        match (expected, result) {
+            (Ok(()), Ok(made)) => self.accept(op, made, from).await,
+            (Err(expected), Err(errno)) if expected == errno => {}
+            (expected, got) => self.fail(&format!("expected {expected:?}, got {got:?}")),
+        }
+    }
+
+    fn children(&self, op: &Op) -> Vec<ObjectId> {
+        let names: Vec<(ObjectId, &[u8])> = match op {
+            Op::Unlink { parent, name } | Op::Rmdir { parent, name } => vec![(*parent, name)],
+            Op::Rename { parent, name, new_parent, new_name, .. } => vec![(*parent, name), (*new_parent, new_name)],
+            _ => vec![],
+        };
+        names.into_iter().filter_map(|(parent, name)| self.model.child(parent, name)).collect()
+    }
+
+    async fn accept(&mut self, op: Op, (made, handle): (u64, Option<u64>), from: Timestamp) {
+        if matches!(op, Op::Make { .. } | Op::Link { .. }) {
+            let id = if let Op::Link { id, .. } = op { id } else { ObjectId(made) };
+            *self.references.entry(id).or_default() += 1;
+        }
+        let touched = self.model.commit(&op, made);
+        self.note_names();
+        if let (Op::Make { .. }, Some(handle)) = (&op, handle) {
+            self.model.objects.get_mut(&ObjectId(made)).expect("made").handles.push(handle);
+        }
+        for (id, touch) in touched {
+            self.check_touched(id, touch, from, matches!(op, Op::Make { .. }) && id.0 == made).await;
+        }
+        if let Op::Read { id, .. } = op {
+            self.accessed(id).await;
+        }
+        self.sweep();
+        if let Op::Write { id, from_cache: true, len: 1.., .. } = op {
+            let nanos = self.cluster.clock.peek().nanos + 7;
+            let time = Timestamp { nanos, ..self.cluster.clock.peek() };
+            Box::pin(self.step(Op::FlushTimes { id, mtime: time, ctime: time }, None)).await;
+        }
+    }
+
+    /// Takes the times of an operation from the object: they must be of its duration, and the rest as the model says.
+    async fn check_touched(&mut self, id: ObjectId, touch: Touch, from: Timestamp, is_new: bool) {
+        let object = self.model.get(id);
+        if object.names.is_empty() && object.handles.is_empty() && id != ObjectId::ROOT {
+            return;
+        }
+        let stat = match self.stat(id).await {
+            Ok(stat) => stat,
+            Err(error) => self.fail(&format!("no attributes of {id:?}: {error}")),
+        };
+        let during = from <= stat.ctime && stat.ctime < self.cluster.clock.peek();
+        if touch != Touch::Given && !during {
+            self.fail(&format!("{id:?} changed at {:?}, before {from:?} or later", stat.ctime));
+        }
+        let object = self.model.objects.get_mut(&id).expect("an object");
+        if touch != Touch::Given {
+            object.ctime = stat.ctime;
+        }
+        if touch == Touch::Modify {
+            object.mtime = stat.ctime;
+        }
+        if is_new {
+            object.atime = stat.ctime;
+        }
+        self.compare(&stat);
+    }
+
+    /// Takes the time of a read over, where reads move it: as relatime.
+    async fn accessed(&mut self, id: ObjectId) {
+        let now = self.cluster.clock.peek();
+        let object = self.model.get(id);
+        let old = object.atime <= object.mtime.max(object.ctime) || now.secs - object.atime.secs >= 24 * 3600;
+        let stat = self.stat(id).await.unwrap_or_else(|error| self.fail(&format!("{id:?}: {error}")));
+        if old && stat.atime < self.cluster.clock.peek() {
+            self.model.objects.get_mut(&id).expect("an object").atime = stat.atime;
+        }
+        self.compare(&stat);
+    }
+
+    /// Attributes, through a look-up where the object is not known.
+    async fn stat(&mut self, id: ObjectId) -> Result<Stat, Errno> {
+        if id == ObjectId::ROOT || self.references.contains_key(&id) {
+            return self.fs.getattr(id).await;
+        }
+        let (parent, name) = self.model.get(id).names[0].clone();
+        let stat = self.fs.lookup(parent, &name).await?;
+        assert_eq!(stat.id, id);
+        *self.references.entry(id).or_default() += 1;
+        Ok(stat)
+    }
+
+    /// Looks up what is not known, and sometimes what is.
+    async fn reach(&mut self, id: ObjectId) {
+        let Some(path) = self.model.path(id) else { return };
+        for (parent, name) in path {
+            let child = self.model.child(parent, &name).expect("a name of the model");
+            if self.references.contains_key(&child) && !self.rng.one_in(6) {
+                continue;
+            }
+            match self.fs.lookup(parent, &name).await {
+                Ok(stat) if stat.id == child => self.compare(&stat),
+                other => self.fail(&format!("lookup of {} is {child:?}, got {other:?}", name.escape_ascii())),
+            }
+            *self.references.entry(child).or_default() += 1;
+        }
+    }
+
+    fn forget_some(&mut self) {
+        let mut ids: Vec<ObjectId> = self.references.keys().copied().collect();
+        ids.sort();
+        for id in ids {
+            let listed = self.listing.as_ref().is_some_and(|listing| listing.directory == id);
+            if listed || !self.model.get(id).handles.is_empty() || !self.rng.one_in(12) {
+                continue;
+            }
+            let count = self.references[&id];
+            let some = if self.rng.one_in(4) { 1 + self.rng.below(count) } else { count };
+            self.forget(id, some);
+        }
+    }
+
+    fn forget(&mut self, id: ObjectId, count: u64) {
+        self.fs.forget(id, count);
+        let left = self.references[&id] - count;
+        if left == 0 {
+            self.references.remove(&id);
+        } else {
+            self.references.insert(id, left);
+        }
+    }
+
+    /// Forgets what has neither name nor handle.
+    fn sweep(&mut self) {
+        self.model.sweep();
+        let gone = |id: &ObjectId| !self.model.objects.contains_key(id);
+        let gone: Vec<ObjectId> = self.references.keys().copied().filter(gone).collect();
+        for id in gone {
+            if let Some(listing) = self.listing.take_if(|listing| listing.directory == id) {
+                self.fs.releasedir(listing.handle);
+            }
+            self.forget(id, self.references[&id]);
+        }
+    }
+
+    fn compare(&self, stat: &Stat) {
+        let object = self.model.get(stat.id);
+        let size = if object.is_directory() { stat.size } else { object.size() };
+        let nlink = self.model.nlink(stat.id);
+        let expected = Stat {
+            id: stat.id,
+            kind: object.kind(),
+            mode: object.mode,
+            nlink,
+            uid: object.uid,
+            gid: object.gid,
+            size,
+            blocks: stat.blocks,
+            atime: object.atime,
+            mtime: object.mtime,
+            ctime: object.ctime,
+        };
+        if *stat != expected {
+            self.fail(&format!("expected {expected:?}\n     got {stat:?}"));
+        }
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        let shown = std::env::var("NET_RAID_SHOWN").map_or(SHOWN, |text| text.parse().expect("a number"));
+        let last = self.history.len().saturating_sub(shown);
+        let shown = self.history[last..].join("\n  ");
+        let events = self.cluster.events();
+        panic!("after {} operations:\n  {shown}\n{why}\nevents:\n{events}", self.history.len());
+    }
+
+    /// Goes on reading a directory, a few entries at a time.
+    async fn read_some(&mut self) {
+        if self.listing.is_none() && self.rng.one_in(4) {
+            self.begin_listing().await;
+        }
+        let Some(mut listing) = self.listing.take() else { return };
+        let room = 1 + self.rng.below(3) as usize;
+        let items = self.page(&listing, room).await;
+        self.accessed(listing.directory).await;
+        let is_end = items.is_empty();
+        for item in items {
+            listing.offset = item.next_offset;
+            self.check_item(&mut listing, item);
+        }
+        if !is_end {
+            self.listing = Some(listing);
+            return;
+        }
+        if let Some(missed) = listing.stayed.iter().find(|name| !listing.seen.contains(*name)) {
+            self.fail(&format!("readdir of {:?} missed {}", listing.directory, missed.escape_ascii()));
+        }
+        self.fs.releasedir(listing.handle);
+    }
+
+    async fn begin_listing(&mut self) {
+        let directories: Vec<ObjectId> =
+            self.model.objects.iter().filter(|(_, object)| object.is_directory()).map(|(id, _)| *id).collect();
+        let directory = *self.rng.pick(&directories);
+        self.reach(directory).await;
+        let handle = self.fs.opendir(directory).await.expect("a directory");
+        let names: BTreeSet<Vec<u8>> =
+            self.model.get(directory).entries().expect("a directory").keys().cloned().collect();
+        let (plus, seen) = (self.rng.one_in(2), BTreeSet::new());
+        self.listing = Some(Listing { directory, handle, offset: 0, plus, seen, stayed: names.clone(), ever: names });
+    }
+
+    async fn page(&self, listing: &Listing, room: usize) -> Vec<DirItem> {
+        let mut items = Vec::new();
+        let mut add = |item: DirItem| {
+            let fits = items.len() < room;
+            if fits {
+                items.push(item);
+            }
+            fits
+        };
+        let Listing { directory, handle, offset, plus, .. } = *listing;
+        if let Err(error) = self.fs.readdir(directory, handle, offset, plus, &mut add).await {
+            self.fail(&format!("readdir: {error}"));
+        }
+        items
+    }
+
+    fn check_item(&mut self, listing: &mut Listing, item: DirItem) {
+        if item.name == b"." || item.name == b".." {
+            return;
+        }
+        if !listing.ever.contains(&item.name) || !listing.seen.insert(item.name.clone()) {
+            self.fail(&format!("readdir shows {}, which was never there or was seen before", item.name.escape_ascii()));
+        }
+        let Some(stat) = item.stat else { return };
+        // The kernel takes it for what the name names now.
+        if self.model.child(listing.directory, &item.name) != Some(stat.id) {
+            self.fail(&format!("readdir shows {} with attributes of {:?}", item.name.escape_ascii(), stat.id));
+        }
+        self.compare(&stat);
+        *self.references.entry(stat.id).or_default() += 1;
+    }
+
+    /// Tells the reading of a directory about names that came or went.
+    fn note_names(&mut self) {
+        let Some(listing) = &mut self.listing else { return };
+        let entries = self.model.get(listing.directory).entries().expect("a directory");
+        listing.stayed.retain(|name| entries.contains_key(name));
+        listing.ever.extend(entries.keys().cloned());
+    }
+
+    /// Everything, read through the client, is as the model says.
+    pub async fn verify(&mut self) {
+        if let Some(listing) = self.listing.take() {
+            self.fs.releasedir(listing.handle);
+        }
+        let ids: Vec<ObjectId> = self.model.objects.keys().copied().collect();
+        for id in ids {
+            self.reach(id).await;
+            let stat = self.fs.getattr(id).await.unwrap_or_else(|error| self.fail(&format!("{id:?}: {error}")));
+            self.compare(&stat);
+            self.verify_content(id).await;
+            self.verify_xattrs(id).await;
+            self.forget_some();
+        }
+    }
+
+    async fn verify_content(&mut self, id: ObjectId) {
+        match &self.model.get(id).content {
+            Content::File(bytes) => {
+                let read = self.fs.read(id, 0, bytes.len() + 1, true).await;
+                if let Err(why) = same_bytes(&read, bytes) {
+                    self.fail(&format!("{id:?}: {why}"));
+                }
+            }
+            Content::Symlink(target) => {
+                assert_eq!(self.fs.readlink(id).await.as_ref(), Ok(target));
+                self.accessed(id).await;
+            }
+            Content::Directory(_) => {
+                self.verify_names(id).await;
+                self.accessed(id).await;
+            }
+            Content::Special(_) => {}
+        }
+    }
+
+    async fn verify_names(&self, id: ObjectId) {
+        let handle = self.fs.opendir(id).await.expect("a directory");
+        let mut found = BTreeMap::new();
+        let mut add = |item: DirItem| {
+            found.insert(item.name, (item.id, item.kind));
+            true
+        };
+        self.fs.readdir(id, handle, 0, false, &mut add).await.expect("a directory");
+        self.fs.releasedir(handle);
+        let of = |id: ObjectId| (id, self.model.get(id).kind());
+        let entries = self.model.get(id).entries().expect("a directory");
+        let mut expected: BTreeMap<Vec<u8>, (ObjectId, Kind)> =
+            entries.iter().map(|(name, id)| (name.clone(), of(*id))).collect();
+        expected.insert(b".".to_vec(), of(id));
+        let parent = self.model.get(id).names.first().map_or(id, |(parent, _)| *parent);
+        expected.insert(b"..".to_vec(), of(parent));
+        if found != expected {
+            self.fail(&format!("{id:?}: names {found:?}, expected {expected:?}"));
+        }
+    }
+
+    async fn verify_xattrs(&self, id: ObjectId) {
+        if self.model.path(id).is_none() {
+            return;
+        }
+        let expected = self.model.get(id).all_xattrs();
+        let listed = self.fs.listxattr(&ROOT, id).await.expect("a list");
+        let mut names: Vec<&[u8]> = listed.split(|&byte| byte == 0).filter(|name| !name.is_empty()).collect();
+        names.sort();
+        if !names.iter().eq(expected.keys()) {
+            self.fail(&format!("{id:?}: attributes {}, expected {expected:?}", listed.escape_ascii()));
+        }
+        for (name, value) in expected {
+            let found = self.fs.getxattr(id, &name).await;
+            if found.as_ref() != Ok(&value) {
+                self.fail(&format!("{id:?}: {} is {found:?}, expected {value:?}", name.escape_ascii()));
+            }
+        }
+    }
+
+    /// Closes everything, looks at the bricks' directories, and mounts again.
+    pub async fn remount(&mut self) {
+        let keep_open = self.rng.one_in(3);
+        let open: Vec<(ObjectId, u64)> =
+            self.model.objects.iter().flat_map(|(id, object)| object.handles.iter().map(|h| (*id, *h))).collect();
+        for (id, handle) in open.iter().filter(|_| !keep_open) {
+            self.fs.release(*id, *handle);
+        }
+        let nameless = |id: &ObjectId| self.model.path(*id).is_none();
+        let orphans: Vec<ObjectId> = self.model.objects.keys().copied().filter(nameless).collect();
+        self.fs.close().await;
+        for node in &self.cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        self.model.objects.values_mut().for_each(|object| object.handles.clear());
+        self.model.sweep();
+        self.references.clear();
+        self.check_bricks(if keep_open { &orphans } else { &[] });
+        // Servers that were dropped come back sometimes, and must not be believed.
+        let stay_away = self.rng.one_in(4);
+        for slot in 0..self.cluster.nodes.len() {
+            if !stay_away || !self.was_killed(slot) {
+                self.cluster.nodes[slot].start();
+            }
+        }
+        self.fs = mount(self.cluster).await;
+        self.history.push("remount".into());
+    }
+
+    fn was_killed(&self, slot: usize) -> bool {
+        self.history.iter().any(|line| line.ends_with(&format!("Some(Kill({slot}))")))
+    }
+
+    fn check_bricks(&self, orphans: &[ObjectId]) {
+        let contents = offline::check(self.cluster, orphans).unwrap_or_else(|why| self.fail(&format!("bricks: {why}")));
+        let expected = self.tree();
+        if let Err(why) = offline::same(&contents.tree, &expected) {
+            self.fail(&format!("bricks and model: {why}"));
+        }
+        for (id, bytes) in contents.files {
+            let model = self.model.get(id).bytes().expect("a file");
+            if let Err(why) = same_bytes(&Ok(bytes.into()), model) {
+                self.fail(&format!("bricks: {id:?}: {why}"));
+            }
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut waiting = vec![(Vec::new(), ObjectId::ROOT)];
+        while let Some((path, id)) = waiting.pop() {
+            let object = self.model.get(id);
+            for (name, child) in object.entries().into_iter().flatten() {
+                waiting.push(([&path[..], b"/", name].concat(), *child));
+            }
+            let item = Item {
+                id,
+                layout: object.bytes().map(|_| self.fs_layout()),
+                kind: object.kind(),
+                mode: object.mode,
+                nlink: self.model.nlink(id),
+                uid: object.uid,
+                gid: object.gid,
+                size: object.size(),
+                atime: object.atime,
+                mtime: object.mtime,
+                ctime: object.ctime,
+                target: if let Content::Symlink(target) = &object.content { target.clone() } else { Vec::new() },
+                xattrs: object.all_xattrs(),
+            };
+            tree.insert(path, item);
+        }
+        tree
+    }
+
+    fn fs_layout(&self) -> net_raid_proto::layout::Layout {
+        let config = &self.cluster.config;
+        let level = net_raid_proto::layout::Level::from_number(config.level.number()).expect("a level");
+        net_raid_proto::layout::Layout::new(level, config.servers.len())
+    }
+
+    /// Ends the history.
+    pub async fn close(self) {
+        self.fs.close().await;
+    }
+}
+
+async fn mount(cluster: &Cluster) -> Arc<Fs> {
+    match cluster.open().await {
+        Ok(volume) => Fs::new(volume),
+        Err(error) => panic!("mount: {error}\n{}", cluster.events()),
+    }
+}
+
+async fn disturb(nodes: &[Arc<Node>], fault: Option<Fault>, delay: Duration) {
+    let Some(fault) = fault else { return };
+    tokio::time::sleep(delay).await;
+    match fault {
+        Fault::Kill(slot) => nodes[slot].kill(),
+        Fault::Restart(slot) => {
+            nodes[slot].kill_and_wait().await;
+            nodes[slot].start();
+        }
+    }
+}
+
+/// Objects that a kernel has looked up before it asks for this.
+fn ids(op: &Op) -> Vec<ObjectId> {
+    match op {
+        Op::Make { parent, .. } | Op::Unlink { parent, .. } | Op::Rmdir { parent, .. } => vec![*parent],
+        Op::Link { id, parent, .. } => vec![*id, *parent],
+        Op::Rename { parent, new_parent, .. } => vec![*parent, *new_parent],
+        Op::SetAttr { id, .. }
+        | Op::FlushTimes { id, .. }
+        | Op::Write { id, .. }
+        | Op::Fallocate { id, .. }
+        | Op::Read { id, .. }
+        | Op::Open { id, .. }
+        | Op::Release { id, .. }
+        | Op::SetXattr { id, .. }
+        | Op::RemoveXattr { id, .. }
+        | Op::Fsync { id, .. } => vec![*id],
+    }
+}
+
+/// The operation on the real file system: what it made (an id or a handle), and a handle beside it.
+async fn perform(fs: &Fs, model: &Model, op: &Op) -> Result<(u64, Option<u64>), Errno> {
+    let done = |()| (0, None);
+    match op {
+        Op::Make { caller, parent, name, make, mode, umask } => {
+            let (parent, mode, umask) = (*parent, *mode, *umask);
+            let made = match make {
+                Make::Create => {
+                    let (stat, handle) = fs.create(caller, parent, name, mode, umask, libc::O_RDWR).await?;
+                    return Ok((stat.id.0, Some(handle)));
+                }
+                Make::Mkdir => fs.mkdir(caller, parent, name, mode, umask).await?,
+                Make::Symlink(target) => fs.symlink(caller, parent, name, target).await?,
+                Make::Mknod(kind) => fs.mknod(caller, parent, name, kind.clone(), mode, umask).await?,
+            };
+            Ok((made.id.0, None))
+        }
+        Op::Link { id, parent, name } => fs.link(*id, *parent, name).await.map(|_| (0, None)),
+        Op::Unlink { parent, name } => fs.unlink(*parent, name).await.map(done),
+        Op::Rmdir { parent, name } => fs.rmdir(*parent, name).await.map(done),
+        Op::Rename { parent, name, new_parent, new_name, flags } => {
+            fs.rename(*parent, name, *new_parent, new_name, *flags).await.map(done)
+        }
+        Op::SetAttr { id, set } => fs.setattr(&ROOT, *id, *set).await.map(|_| (0, None)),
+        Op::FlushTimes { id, mtime, ctime } => {
+            let mtime = Some(net_raid_client::fs::SetTime::At(*mtime));
+            let set = net_raid_client::fs::SetAttrs { mtime, ctime: Some(*ctime), ..Default::default() };
+            fs.setattr(&ROOT, *id, set).await.map(|_| (0, None))
+        }
+        Op::Write { id, offset, len, append, kill, from_cache } => {
+            let at = if *append { model.get(*id).size() } else { *offset };
+            let offset = if *append { 0 } else { at };
+            let data = Bytes::from(pattern(model.writes, if *append { 0 } else { at }, *len));
+            let flags = WriteFlags { from_cache: *from_cache, kill_suidgid: *kill, append: *append };
+            fs.write(*id, 0, offset, data, flags).await.map(|_| (0, None))
+        }
+        Op::Fallocate { id, offset, len, mode } => fs.fallocate(*id, 0, *offset, *len, *mode).await.map(done),
+        Op::Read { id, offset, len } => {
+            let read = fs.read(*id, *offset, *len, false).await?;
+            let bytes = model.get(*id).bytes().expect("a file");
+            let start = (*offset as usize).min(bytes.len());
+            let expected = &bytes[start..(start + len).min(bytes.len())];
+            same_bytes(&Ok(read), expected).unwrap_or_else(|why| panic!("{op:?}: {why}"));
+            Ok((0, None))
+        }
+        Op::Open { id, truncate } => {
+            let flags = libc::O_RDWR | if *truncate { libc::O_TRUNC } else { 0 };
+            fs.open(*id, flags).await.map(|handle| (handle, None))
+        }
+        Op::Release { id, handle } => {
+            fs.flush(*id, *handle).await?;
+            fs.release(*id, *handle);
+            Ok((0, None))
+        }
+        Op::SetXattr { id, name, value, flags } => fs.setxattr(&ROOT, *id, name, value, *flags).await.map(done),
+        Op::RemoveXattr { id, name } => fs.removexattr(*id, name).await.map(done),
+        Op::Fsync { id, data_only } => fs.fsync(*id, *data_only).await.map(done),
+    }
+}
+
+fn same_bytes(read: &Result<Bytes, Errno>, expected: &[u8]) -> Result<(), String> {
+    let read = read.as_ref().map_err(|error| error.to_string())?;
+    if read == expected {
+        return Ok(());
+    }
+    let at = read.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(read.len().min(expected.len()));
+    let near = |bytes: &[u8]| bytes[at.min(bytes.len())..(at + 8).min(bytes.len())].escape_ascii().to_string();
+    let (lens, bytes) = ((read.len(), expected.len()), (near(read), near(expected)));
+    Err(format!("byte {at} differs: {} read, {} written; {} and {} bytes", bytes.0, bytes.1, lens.0, lens.1))
+}
