@@ -69,6 +69,11 @@ impl RangeLocks {
         guard
     }
 
+    /// Whether a range is held or waited for, or another copy of these locks is kept.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.state) > 1
+    }
+
     /// The whole file, exclusively.
     pub async fn lock_all(&self) -> RangeGuard {
         self.lock(0, u64::MAX, true).await

@@ -13,6 +13,7 @@ use model::driver::Driver;
 use net_raid_client::fs::{Caller, Fs, WriteFlags};
 use net_raid_proto::ids::ObjectId;
 use net_raid_proto::membership::Ownership;
+use net_raid_proto::message::Kind;
 
 /// Histories for each geometry, in CI.
 const SEEDS: u64 = 2;
@@ -170,4 +171,42 @@ fn canary_a_brick_that_differs_is_noticed() {
         change(&cluster.nodes[1].dir);
         assert!(offline::check(&cluster, &[]).is_err());
     }
+}
+
+/// A write that waits for a frozen server, while the kernel forgets the file and looks it up again: the second write must
+/// wait for the first, and not mix with it in the stripe.
+#[test]
+fn writers_before_and_after_a_forget_share_their_locks() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(5, 3, 0);
+        let fs = Fs::new(cluster.open().await.unwrap());
+        let caller = Caller { uid: 0, gid: 0, pid: 0 };
+        let root = ObjectId::ROOT;
+        let id = fs.mknod(&caller, root, b"f", Kind::File, 0o644, 0).await.unwrap().id;
+        fs.write(id, 0, 0, vec![1; 300_000].into(), WriteFlags::default()).await.unwrap();
+        let slot = cluster.nodes.len() - 1;
+        cluster.nodes[slot].freeze(true);
+        let first = tokio::spawn({
+            let fs = fs.clone();
+            async move { fs.write(id, 0, 0, vec![2; 131_072].into(), WriteFlags::default()).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        fs.forget(id, 1);
+        fs.lookup(root, b"f").await.unwrap();
+        let second = fs.write(id, 0, 0, vec![3; 100_000].into(), WriteFlags::default());
+        let mut second = std::pin::pin!(second);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(200), second.as_mut()).await;
+        assert!(early.is_err() && !first.is_finished(), "both wait for the frozen server");
+        cluster.nodes[slot].freeze(false);
+        first.await.unwrap().unwrap();
+        second.await.unwrap();
+        let bytes = fs.read(id, 0, 300_000, true).await.unwrap();
+        let expected = [vec![3; 100_000], vec![2; 31_072], vec![1; 168_928]].concat();
+        assert!(bytes == expected);
+        fs.close().await;
+        for node in &cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        offline::check(&cluster, &[]).map(|_| ()).unwrap();
+    });
 }

@@ -12,6 +12,8 @@ use crate::volume::PathSource;
 
 /// Longest walk to the root: Linux has no limit, this one only ends a walk in damaged tables.
 const DEPTH_MAX: usize = 100_000;
+/// So many objects linger before those are looked for that do not any more.
+const LINGERING_MIN: usize = 64;
 /// Maps below this capacity are never shrunk.
 const SHRINK_MIN: usize = 4096;
 
@@ -25,6 +27,9 @@ pub(super) struct Table {
 #[derive(Default)]
 struct Maps {
     slots: HashMap<ObjectId, Slot>,
+    /// Objects that were let go while something was under way with them: looked up again, they are the same, with the same
+    /// locks, or two writers of one stripe would not know of each other.
+    lingering: HashMap<ObjectId, Arc<Inode>>,
     /// Counts changed objects that were dropped: what a brick told before that may be older than what it would
     /// tell now, and nobody in memory knows better any more.
     drops: u64,
@@ -56,7 +61,7 @@ pub(super) struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.table.forget(self.inode.id, 1);
+            self.table.release(self.inode.id);
         }
     }
 }
@@ -113,7 +118,8 @@ impl Table {
     pub(super) fn hold(&self, entry: Entry, at: Option<(ObjectId, &Name)>) -> Held<'_> {
         let mut maps = self.maps();
         let id = entry.id;
-        let slot = maps.slots.entry(id).or_insert_with(|| Slot::new(entry));
+        let lingering = maps.take_lingering(id);
+        let slot = maps.slots.entry(id).or_insert_with(|| Slot::new(entry, lingering));
         slot.references += 1;
         let inode = slot.inode.clone();
         if let Some((parent, name)) = at {
@@ -151,11 +157,12 @@ impl Table {
 
     /// Takes back references.
     pub(super) fn forget(&self, id: ObjectId, count: u64) {
-        let mut maps = self.maps();
-        if let Some(slot) = maps.slots.get_mut(&id) {
-            slot.references = slot.references.saturating_sub(count);
-            maps.settle(id);
-        }
+        self.maps().forget(id, count, 0);
+    }
+
+    /// Takes back the reference of a [`Held`], which has the object until this is done.
+    fn release(&self, id: ObjectId) {
+        self.maps().forget(id, 1, 1);
     }
 
     /// Lets go of an object that nothing refers to any more.
@@ -206,10 +213,11 @@ impl PathSource for Table {
 }
 
 impl Slot {
-    fn new(entry: Entry) -> Slot {
+    fn new(entry: Entry, lingering: Option<Arc<Inode>>) -> Slot {
         // The root is never dropped: everything is found from there.
         let references = u64::from(entry.id == ObjectId::ROOT);
-        Slot { inode: Arc::new(Inode::new(entry)), references, names: Vec::new(), children: HashMap::new() }
+        let inode = lingering.unwrap_or_else(|| Arc::new(Inode::new(entry)));
+        Slot { inode, references, names: Vec::new(), children: HashMap::new() }
     }
 
     /// Whether what a brick told earlier may be out of date now; of what is gone nothing will be told.
@@ -223,7 +231,29 @@ impl Slot {
     }
 }
 
+/// Whether an operation or a task has the object, beside the table and `users`.
+fn is_busy(inode: &Arc<Inode>, users: usize) -> bool {
+    Arc::strong_count(inode) > 1 + users
+        || inode.file.as_ref().is_some_and(|file| Arc::strong_count(file) > 1 || file.is_busy())
+}
+
 impl Maps {
+    /// The object as it was let go, if something is under way with it still.
+    fn take_lingering(&mut self, id: ObjectId) -> Option<Arc<Inode>> {
+        self.lingering.remove(&id).filter(|inode| is_busy(inode, 0))
+    }
+
+    /// Keeps an object that was let go in the middle of something; amortised, as few linger at a time.
+    fn linger(&mut self, inode: Arc<Inode>, users: usize) {
+        if !is_busy(&inode, users) {
+            return;
+        }
+        if self.lingering.len() >= LINGERING_MIN && self.lingering.len() == self.lingering.capacity() {
+            self.lingering.retain(|_, inode| is_busy(inode, 0));
+        }
+        self.lingering.insert(inode.id, inode);
+    }
+
     fn name(&mut self, id: ObjectId, parent: ObjectId, name: &Name) {
         if !self.slots.contains_key(&id) {
             return;
@@ -251,8 +281,20 @@ impl Maps {
         Some(id)
     }
 
-    /// Drops the object when nothing needs it, then the directories that were here only for it.
+    fn forget(&mut self, id: ObjectId, count: u64, users: usize) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.references = slot.references.saturating_sub(count);
+            self.settle_but(id, users);
+        }
+    }
+
     fn settle(&mut self, id: ObjectId) {
+        self.settle_but(id, 0);
+    }
+
+    /// Drops the object when nothing needs it, then the directories that were here only for it. So many `users` have it
+    /// for a moment only.
+    fn settle_but(&mut self, id: ObjectId, mut users: usize) {
         let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
             if self.slots.get(&id).is_none_or(Slot::is_needed) {
@@ -260,6 +302,7 @@ impl Maps {
             }
             let Some(slot) = self.slots.remove(&id) else { continue };
             self.drops += u64::from(slot.is_newer_than_bricks_said());
+            self.linger(slot.inode, std::mem::take(&mut users));
             for (parent, name) in slot.names {
                 if let Some(directory) = self.slots.get_mut(&parent) {
                     directory.children.remove(&name);

@@ -43,7 +43,7 @@ impl File {
     }
 
     /// The same file for a task that outlives the caller: size, locks and cache are shared.
-    pub(super) fn share(&self) -> File {
+    pub(crate) fn share(&self) -> File {
         File {
             id: self.id,
             layout: self.layout,
@@ -53,6 +53,12 @@ impl File {
             cache_tag: Arc::clone(&self.cache_tag),
             doubtful: Arc::clone(&self.doubtful),
         }
+    }
+
+    /// Whether anything goes on with the file: a lock is held, or a task (a repair, a write that waits for servers) has it.
+    /// As long as that is so, nobody may make another `File` of the same object: its locks would not be these.
+    pub fn is_busy(&self) -> bool {
+        self.locks.is_shared()
     }
 
     /// Logical size.

@@ -157,3 +157,38 @@ fn memory_of_a_great_directory_is_given_back() {
     assert!(maps.slots.capacity() <= SHRINK_MIN * 2);
     assert!(maps.slots[&ObjectId::ROOT].children.capacity() <= SHRINK_MIN * 2);
 }
+
+#[test]
+fn an_object_in_use_is_the_same_after_it_was_forgotten() {
+    let table = table(&[]);
+    let here = name("f");
+    let held = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    let (inode, file) = (held.inode.clone(), held.inode.file.clone().unwrap());
+    drop(held);
+    assert!(table.get(ObjectId(2)).is_none());
+    // An operation has it.
+    let again = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    assert!(Arc::ptr_eq(&again.inode, &inode));
+    drop((again, inode, file));
+    let fresh = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    let locks = std::sync::Arc::downgrade(fresh.inode.file.as_ref().unwrap());
+    drop(fresh);
+    assert_eq!(table.maps().lingering.len(), 0);
+    assert!(locks.upgrade().is_none());
+}
+
+#[test]
+fn a_task_that_shares_only_the_locks_keeps_the_object() {
+    let table = table(&[]);
+    let here = name("f");
+    let held = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    // As a repair in the background, or a write that waits for servers: neither knows the inode.
+    let (shared, weak) = (held.inode.file.as_ref().unwrap().share(), Arc::downgrade(&held.inode));
+    drop(held);
+    let again = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    assert!(Arc::ptr_eq(&again.inode, &weak.upgrade().unwrap()));
+    assert!(again.inode.file.as_ref().unwrap().is_busy());
+    drop((again, shared));
+    let fresh = table.hold(entry(2, Kind::File), Some((ObjectId::ROOT, &here)));
+    assert!(!fresh.inode.file.as_ref().unwrap().is_busy());
+}
