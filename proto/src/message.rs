@@ -226,7 +226,8 @@ pub enum Change {
         /// What the new name names before.
         target: RenameTarget,
     },
-    /// Sets attributes; those that are `None` stay.
+    /// Sets attributes; those that are `None` stay. An atime, or nothing, does not take the ctime back: the client may have
+    /// kept it in memory for a while.
     SetAttr {
         /// The object.
         id: ObjectId,

@@ -203,9 +203,11 @@ impl Fs {
 fn keep_times(inode: &Inode, set: &SetAttrs) -> bool {
     let (Some(SetTime::At(mtime)), Some(ctime)) = (set.mtime, set.ctime) else { return false };
     let mut state = inode.state();
-    if !set.is_flush() || (state.life == Life::Named && (state.mtime_unsent || mtime != state.attr.mtime)) {
+    if !set.is_flush() || (state.life == Life::Named && mtime != state.attr.mtime) {
         return false;
     }
+    // The kernel's clock has ticks, ours is ahead by less than one.
+    let ctime = ctime.max(state.attr.ctime);
     state.ctime_unsent |= state.attr.ctime != ctime;
     state.changed = true;
     state.attr.mtime = mtime;
@@ -216,9 +218,10 @@ fn keep_times(inode: &Inode, set: &SetAttrs) -> bool {
 /// Sets attributes in memory.
 fn apply(inode: &Inode, plan: &SetAttr, now: Timestamp) {
     let mut state = inode.state();
+    let kept_back = SetAttr { atime: None, ..*plan } == SetAttr::default();
+    let now = if kept_back { now.max(state.attr.ctime) } else { now };
     state.change(now);
     state.atime_unsent &= plan.atime.is_none();
-    state.mtime_unsent &= plan.mtime.is_none();
     let attr = &mut state.attr;
     attr.mode = plan.mode.unwrap_or(attr.mode);
     attr.uid = plan.uid.unwrap_or(attr.uid);

@@ -59,8 +59,6 @@ pub(super) struct State {
     pub blocks_known: bool,
     /// The kernel sent a ctime that the bricks do not have yet.
     pub ctime_unsent: bool,
-    /// Bricks wrote bytes without being told the mtime: theirs is the time of the writing.
-    pub mtime_unsent: bool,
     /// A read moved the atime, and the bricks do not have it yet.
     pub atime_unsent: bool,
     /// Changed since a brick told the attributes.
@@ -83,7 +81,6 @@ impl Inode {
             unflushed: false,
             blocks_known: true,
             ctime_unsent: false,
-            mtime_unsent: false,
             atime_unsent: false,
             changed: false,
             version: 0,
@@ -237,7 +234,6 @@ impl Inode {
             state.attr.mtime = mtime;
             state.attr.ctime = mtime;
         }
-        state.mtime_unsent = mtime.is_none();
         let dense = state.blocks_known && self.is_dense(&state, old_size);
         let end = offset.saturating_add(len);
         if !dense || offset > old_size {

@@ -89,16 +89,11 @@ impl Fs {
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         let now = self.volume.now();
         match action {
-            Allocation::Reserve => {
-                self.volume.allocate(file, offset, len, keep_size, now).await?;
-                inode.state().mtime_unsent = true;
-            }
+            Allocation::Reserve => self.volume.allocate(file, offset, len, keep_size, now).await?,
             Allocation::Zero => {
                 let meta = WriteMeta { mtime: Some(now), mode: None, now };
                 self.volume.zero(file, offset, len, keep_size, meta).await?;
-                let mut state = inode.state();
-                state.attr.mtime = now;
-                state.mtime_unsent = false;
+                inode.state().attr.mtime = now;
             }
         }
         let mut state = inode.state();

@@ -37,22 +37,15 @@ impl Fs {
         truncated.map(|()| handle)
     }
 
-    /// A descriptor of an open file is closed. The kernel has sent all dirty pages before it asks, and bricks acknowledged
-    /// them. It has sent the times too, unless it wrote twice within one tick of its clock: then the bricks have to be told
-    /// again what it said before. So all of it survives kill -9 of everything.
+    /// A descriptor of an open file is closed. The kernel has sent all dirty pages and times before it asks, and bricks
+    /// acknowledged them, so nothing is left to do: they survive kill -9 of everything.
     ///
     /// # Errors
-    /// EIO beyond the redundancy.
+    /// None so far.
     pub async fn flush(&self, id: ObjectId, _handle: u64) -> Result<(), Errno> {
-        let Some(inode) = self.table.get(id) else { return Ok(()) };
-        let unsent = {
+        if let Some(inode) = self.table.get(id) {
             let mut state = inode.state();
             state.unflushed &= state.writers > 1;
-            state.mtime_unsent
-        };
-        if unsent {
-            let _order = inode.changes.lock().await;
-            send_times(&self.volume, &inode).await?;
         }
         Ok(())
     }
@@ -78,10 +71,7 @@ impl Fs {
         if inode.state().life == Life::Gone {
             return Ok(());
         }
-        let unsent = {
-            let state = inode.state();
-            state.ctime_unsent || state.mtime_unsent
-        };
+        let unsent = inode.state().ctime_unsent;
         if unsent && !data_only {
             let _order = inode.changes.lock().await;
             send_times(&self.volume, &inode).await?;
@@ -138,7 +128,6 @@ async fn send_times(volume: &Arc<Volume>, inode: &Inode) -> Result<(), Errno> {
     volume.change(Change::SetAttr { id: inode.id, set }, Bytes::new(), ctime).await?;
     let mut state = inode.state();
     state.ctime_unsent &= ctime != state.attr.ctime;
-    state.mtime_unsent &= set.mtime != Some(state.attr.mtime);
     state.atime_unsent &= set.atime != Some(state.attr.atime);
     Ok(())
 }
@@ -151,8 +140,7 @@ impl State {
     /// What a change has to carry, and its own time.
     fn unsent_times(&self) -> Option<(SetAttr, Timestamp)> {
         let atime = self.atime_unsent.then_some(self.attr.atime);
-        let mtime = self.mtime_unsent.then_some(self.attr.mtime);
-        let wanted = (self.ctime_unsent || self.mtime_unsent || self.atime_unsent) && self.life == Life::Named;
-        wanted.then_some((SetAttr { atime, mtime, ..SetAttr::default() }, self.attr.ctime))
+        let wanted = (self.ctime_unsent || self.atime_unsent) && self.life == Life::Named;
+        wanted.then_some((SetAttr { atime, ..SetAttr::default() }, self.attr.ctime))
     }
 }

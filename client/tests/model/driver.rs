@@ -215,6 +215,7 @@ impl<'a> Driver<'a> {
             return self.fs.getattr(id).await;
         }
         let (parent, name) = self.model.get(id).names[0].clone();
+        self.reach(parent).await;
         let stat = self.fs.lookup(parent, &name).await?;
         assert_eq!(stat.id, id);
         *self.references.entry(id).or_default() += 1;

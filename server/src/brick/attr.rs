@@ -29,7 +29,7 @@ pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
         brick_blocks: stat.blocks,
         atime: stat.atime,
         mtime: stat.mtime,
-        ctime: if meta.early_ctime { meta.ctime } else { meta.ctime.max(stat.mtime) },
+        ctime: reported_ctime(meta, stat.mtime),
     };
     // Only files have a layout; for the others the field is there without a meaning.
     let layout = meta.layout.unwrap_or_else(|| Layout::new(Level::Raid1, 2));
@@ -41,6 +41,10 @@ pub(super) fn entry(meta: &Meta, stat: &Stat, orphan: bool) -> Entry {
 fn links(id: ObjectId, links: u32, orphan: bool) -> u32 {
     let hidden = orphan || (id == ObjectId::ROOT && links > 2);
     links - u32::from(hidden && links > 0)
+}
+
+fn reported_ctime(meta: &Meta, mtime: Timestamp) -> Timestamp {
+    if meta.early_ctime { meta.ctime } else { meta.ctime.max(mtime) }
 }
 
 impl<D: Disk> Brick<D> {
@@ -81,7 +85,11 @@ impl<D: Disk> Brick<D> {
         if set.atime.is_some() || set.mtime.is_some() {
             self.disk.set_times(&node.handle, set.atime, set.mtime)?;
         }
-        meta.set_times(now, self.disk.stat(&node.handle)?.mtime);
+        let mtime = self.disk.stat(&node.handle)?.mtime;
+        // An atime, or a ctime alone, may have been kept back by the client while other changes overtook it.
+        let kept_back = SetAttr { atime: None, ..*set } == SetAttr::default();
+        let now = if kept_back { now.max(reported_ctime(&meta, mtime)) } else { now };
+        meta.set_times(now, mtime);
         self.put_meta(&node, &mut state, meta)?;
         state.changes += 1;
         Ok(Reply::Done)
