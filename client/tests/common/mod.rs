@@ -160,6 +160,11 @@ impl Transport for Net {
 pub struct Ticking(AtomicU64);
 
 impl Ticking {
+    /// The time that was told last.
+    pub fn last(&self) -> Timestamp {
+        timestamp(self.0.load(Ordering::Relaxed).saturating_sub(1))
+    }
+
     /// The time that will be told next.
     pub fn peek(&self) -> Timestamp {
         timestamp(self.0.load(Ordering::Relaxed))

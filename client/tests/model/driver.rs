@@ -82,7 +82,7 @@ impl<'a> Driver<'a> {
     /// Random operations; with `kills`, servers die for good, never more than may.
     pub async fn run(&mut self, steps: usize, kills: bool) {
         for _ in 0..steps {
-            let (model, rng, now) = (&self.model, &mut self.rng, self.cluster.clock.peek());
+            let (model, rng, now) = (&self.model, &mut self.rng, self.cluster.clock.last());
             let op = Chooser { model, rng, size_max: self.size_max, now }.op();
             let fault = self.fault(kills);
             self.step(op, fault).await;
@@ -164,8 +164,8 @@ impl<'a> Driver<'a> {
         }
         self.sweep();
         if let Op::Write { id, from_cache: true, len: 1.., .. } = op {
-            let nanos = self.cluster.clock.peek().nanos + 7;
-            let time = Timestamp { nanos, ..self.cluster.clock.peek() };
+            let last = self.cluster.clock.last();
+            let time = Timestamp { nanos: last.nanos + 7, ..last };
             Box::pin(self.step(Op::FlushTimes { id, mtime: time, ctime: time }, None)).await;
         }
     }

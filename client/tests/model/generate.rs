@@ -27,6 +27,7 @@ pub struct Chooser<'a> {
     pub rng: &'a mut Rng,
     /// Files stay below this size.
     pub size_max: u64,
+    /// The time that the client's clock told last.
     pub now: Timestamp,
 }
 
@@ -126,7 +127,7 @@ impl Chooser<'_> {
         Timestamp { secs, nanos: self.rng.below(1_000_000_000) as u32 }
     }
 
-    /// A kernel's clock is near ours.
+    /// A kernel's clock is near ours, and never ahead.
     fn kernel_time(&mut self) -> Timestamp {
         Timestamp { nanos: self.now.nanos + 1 + self.rng.below(1000) as u32, ..self.now }
     }
