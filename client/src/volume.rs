@@ -6,6 +6,7 @@
 
 mod assembly;
 mod error;
+mod even;
 mod fanout;
 mod file;
 mod gather;

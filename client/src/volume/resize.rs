@@ -55,12 +55,8 @@ impl Core {
         Ok(guard)
     }
 
-    /// Takes back what was written beyond `size`; the stripes written to are locked by the caller, and bytes
-    /// beyond the end that another writer adds meanwhile are behind its own, larger size.
+    /// Takes back what was written beyond `size`, the file's; all of it is locked by the caller.
     pub(super) async fn cut(self: &Arc<Core>, file: &File, size: u64) -> Result<(), VolumeError> {
-        if file.size() > size {
-            return Ok(());
-        }
         let change = |slot| Change::Truncate {
             id: file.id,
             size,

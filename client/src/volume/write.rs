@@ -26,9 +26,9 @@ const CACHED_WRITE_MAX: usize = 64 * 1024;
 static ZEROS: [u8; UNIT_SIZE] = [0; UNIT_SIZE];
 
 /// One piece to write, data or parity.
-struct Store {
-    piece: Piece,
-    bytes: Bytes,
+pub(super) struct Store {
+    pub(super) piece: Piece,
+    pub(super) bytes: Bytes,
 }
 
 impl Core {
@@ -89,18 +89,21 @@ impl Core {
         let stores = self.stores(file, block_floor(offset), &blocks, old_size).await?;
         let size = end.max(old_size);
         let asks = self.asks(file, &stores, size, (end > old_size).then_some(end), meta);
-        match self.apply(asks, guard).await {
-            Ok(guard) => {
+        // Held here too: a write that failed is put in order before others see its stripes.
+        let guard = Arc::new(guard);
+        match self.apply(asks, Arc::clone(&guard)).await {
+            Ok(done) => {
+                drop(done);
                 file.grow(end);
                 self.remember(file, &stores);
-                Ok(guard)
+                Ok(Arc::into_inner(guard).expect("whoever carried it out has given it back"))
             }
             Err(failed) => {
                 self.forget(file, &stores);
                 if matches!(failed.error, VolumeError::Lost(_)) {
                     file.doubt();
                 }
-                Err(self.withdraw(file, old_size, end, failed).await)
+                Err(self.withdraw(file, &stores, guard, end > old_size, failed).await)
             }
         }
     }
@@ -325,32 +328,46 @@ impl Core {
         }
     }
 
-    /// A write that failed on some members for want of space leaves no trace beyond the old end; those that
-    /// lack an overwrite which the others have are no longer the same.
-    async fn withdraw(self: &Arc<Core>, file: &File, old_size: u64, end: u64, failed: ApplyError) -> VolumeError {
-        if end > old_size && matches!(failed.error, VolumeError::Errno(_)) {
-            if let Err(error) = self.cut(file, old_size).await {
+    /// A write that failed on some members for want of space leaves no trace beyond the old end, and no stripe whose
+    /// members disagree; if that cannot be, those that refused are no longer the same.
+    async fn withdraw(
+        self: &Arc<Core>,
+        file: &File,
+        stores: &[Store],
+        guard: Arc<RangeGuard>,
+        grows: bool,
+        failed: ApplyError,
+    ) -> VolumeError {
+        let VolumeError::Errno(errno) = failed.error else { return failed.error };
+        if matches!(errno, libc::ENOSPC | libc::EDQUOT)
+            && let Err(error) = self.even_out(file, stores).await
+        {
+            tracing::warn!(id = file.id.0, %error, "a write that found no room cannot be evened out");
+            let refused = crate::layout::SlotSet(self.members.current().0 & !failed.undo.0);
+            if !failed.undo.is_empty()
+                && let Err(error) = self.part_with(refused, errno).await
+            {
                 return error;
             }
-            return failed.error;
         }
-        if failed.undo.is_empty() {
-            return failed.error;
+        drop(guard);
+        if grows {
+            // Under the lock of the whole file: another writer may be about to make it longer.
+            file.doubt();
+            if let Err(error) = self.settle(file).await {
+                return error;
+            }
         }
-        let refused = crate::layout::SlotSet(self.members.current().0 & !failed.undo.0);
-        match self.part_with(refused, libc::ENOSPC).await {
-            Ok(()) => VolumeError::Errno(libc::ENOSPC),
-            Err(error) => error,
-        }
+        failed.error
     }
 }
 
 /// Whether a piece is stored in `slot`; every copy of level 1 is.
-fn stores_at(file: &File, piece: &Piece, slot: Slot) -> bool {
+pub(super) fn stores_at(file: &File, piece: &Piece, slot: Slot) -> bool {
     file.geometry.level() == Level::Raid1 || file.geometry.slot(piece.stripe, piece.index) == slot
 }
 
-fn write_part(file: &File, slot: Slot, store: &Store, digests: &[Digest], size: u64) -> WritePart {
+pub(super) fn write_part(file: &File, slot: Slot, store: &Store, digests: &[Digest], size: u64) -> WritePart {
     let piece = &store.piece;
     let part = Part { unit: piece.stripe, offset: piece.start as u32, len: piece.len() as u32 };
     let in_unit = file.geometry.brick_len(size, slot).saturating_sub(piece.stripe * UNIT).min(UNIT) as usize;
