@@ -168,7 +168,8 @@ impl<D: Disk> Brick<D> {
         let mtime = self.mtime_after(&node, meta.mtime)?;
         let outcome = self.write_data(&node, parts, payload);
         let written = outcome.as_ref().err().map_or(payload.len(), |(written, _)| *written);
-        // Also after a failure: every block that did change must match its digest.
+        // Also after a failure: every block that did change must match its digest. One that was written in part (a local file
+        // system of 1 KiB blocks is full in the middle of it) counts as not written: it stays the hole that it was.
         let after = WriteMeta { size: meta.size.filter(|_| outcome.is_ok()), ..*meta };
         self.write_records(&node, &mut state, parts, written, (&after, mtime))?;
         outcome.map_err(|(_, error)| error)?;
@@ -220,7 +221,7 @@ impl<D: Disk> Brick<D> {
         written: usize,
         (after, mtime): (&WriteMeta, Timestamp),
     ) -> Result<()> {
-        let runs = self.new_records(state, parts, written.div_ceil(BLOCK_SIZE))?;
+        let runs = self.new_records(state, parts, written / BLOCK_SIZE)?;
         let mut meta = state.meta.clone();
         self.store_records(node, state, &mut meta, &runs)?;
         if let (Some(present), Some(size)) = (&mut meta.size, after.size) {

@@ -159,6 +159,21 @@ fn a_full_disk_is_no_failure_and_leaves_every_block_with_its_digest() {
 }
 
 #[test]
+fn a_block_that_found_room_in_part_stays_a_hole() {
+    let mut rig = FaultyRig::new();
+    let data = pattern(1, 4 * BLOCK_SIZE);
+    rig.brick.disk.room.store(2 * BLOCK_SIZE + 1024, Relaxed);
+    assert_eq!(rig.write(0, &data), Err(Fault::Errno(libc::ENOSPC)));
+    rig.rig.restart();
+    rig.rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+    let (bytes, records) = rig.rig.read(id(10), 0, data.len());
+    let whole = 2 * BLOCK_SIZE;
+    assert_eq!(bytes[..whole], data[..whole]);
+    let (one, two) = (digest(&data[..BLOCK_SIZE]), digest(&data[BLOCK_SIZE..whole]));
+    assert_eq!(records[0].digests.0, [one, two, Digest::HOLE, Digest::HOLE]);
+}
+
+#[test]
 fn a_bad_sector_costs_one_block() {
     let rig = FaultyRig::new();
     let data = pattern(1, 4 * BLOCK_SIZE);
