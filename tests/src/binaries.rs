@@ -18,7 +18,18 @@ pub fn client() -> PathBuf {
     directory().join("net_raid_client")
 }
 
-fn directory() -> &'static Path {
+/// A copy of `program` at `copy`, unless it is there: an ordinary user may not look into the target directory when that
+/// is below root's home.
+pub fn copy_for_anyone(program: &Path, copy: &Path) -> PathBuf {
+    if !copy.exists() {
+        // By a program of its own: a descriptor open for writing that a concurrent fork inherits makes the copy busy.
+        run_ok(Command::new("cp").arg(program).arg(copy), Duration::from_secs(60));
+    }
+    copy.to_owned()
+}
+
+/// The directory that both are in.
+pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| match std::env::var_os("NET_RAID_BIN_DIR") {
         Some(given) => PathBuf::from(given),

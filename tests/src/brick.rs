@@ -11,6 +11,8 @@ use nix::sys::signal::Signal;
 
 use crate::binaries;
 use crate::deadline::reached;
+use crate::image::Image;
+use crate::netns::Netns;
 use crate::process::{kill_group, send, wait};
 use crate::user::User;
 
@@ -27,6 +29,9 @@ pub struct Brick {
     log: PathBuf,
     user: Option<User>,
     server: Option<Child>,
+    // After the server, which is in them.
+    image: Option<Image>,
+    netns: Option<Netns>,
 }
 
 impl Brick {
@@ -36,7 +41,35 @@ impl Brick {
         if let Some(user) = user {
             std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid)).expect("chown as root");
         }
-        Brick { dir, address, log, user, server: None }
+        Brick { dir, address, log, user, server: None, image: None, netns: None }
+    }
+
+    /// A brick on a disk of its own, on which there is room beside it. The log is not there.
+    pub fn on_image(image: Image, address: SocketAddr) -> Brick {
+        let dir = image.path().join("brick");
+        fs::create_dir(&dir).expect("create a brick");
+        let mut brick = Brick::new(dir, address, None);
+        brick.log = image.path().with_extension("log");
+        brick.image = Some(image);
+        brick
+    }
+
+    /// A brick whose server is at the other end of a cable.
+    pub fn in_netns(dir: PathBuf, netns: Netns) -> Brick {
+        let address = SocketAddr::new(netns.address(), free_address().port());
+        let mut brick = Brick::new(dir, address, None);
+        brick.netns = Some(netns);
+        brick
+    }
+
+    /// The disk of a brick that has one of its own.
+    pub fn image(&self) -> &Image {
+        self.image.as_ref().expect("on an image")
+    }
+
+    /// The cable to the server of a brick that has one.
+    pub fn netns(&self) -> &Netns {
+        self.netns.as_ref().expect("in a namespace")
     }
 
     /// The directory.
@@ -100,9 +133,9 @@ impl Brick {
     fn command(&self) -> Command {
         let program = match self.user {
             None => binaries::server(),
-            Some(_) => self.program_for_anyone(),
+            Some(_) => binaries::copy_for_anyone(&binaries::server(), &self.dir.with_file_name("net_raid_server")),
         };
-        let mut command = Command::new(program);
+        let mut command = self.netns.as_ref().map_or_else(|| Command::new(&program), |netns| netns.command(&program));
         command.arg(self.address.ip().to_string()).arg(self.address.port().to_string()).arg(&self.dir);
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         command.env("RUST_BACKTRACE", "1").current_dir("/");
@@ -110,16 +143,6 @@ impl Brick {
             command.uid(user.uid).gid(user.gid);
         }
         command
-    }
-
-    /// A copy of the program next to the brick: an ordinary user may not look into the target
-    /// directory when that is below root's home.
-    fn program_for_anyone(&self) -> PathBuf {
-        let copy = self.dir.with_file_name("net_raid_server");
-        if !copy.exists() {
-            fs::copy(binaries::server(), &copy).expect("copy the server");
-        }
-        copy
     }
 
     /// Kills the server with -9.

@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::deadline::{reached, wait_until};
 use crate::errorlog::ErrorLog;
 use crate::process::{Finished, is_alive, run, send};
+use crate::user::User;
 use crate::workdir::mounts_below;
 
 /// How long the command has until it returns.
@@ -68,6 +69,7 @@ pub struct Client {
     pid_file: PathBuf,
     errorlog: ErrorLog,
     mountpoints: Vec<PathBuf>,
+    user: Option<User>,
 }
 
 impl Client {
@@ -83,9 +85,19 @@ impl Client {
             pid_file: dir.join(format!("{name}.pid")),
             errorlog: ErrorLog::new(errorlog),
             mountpoints: volumes.iter().map(|volume| volume.mountpoint.clone()).collect(),
+            user: None,
         };
         client.rewrite(&text);
         client
+    }
+
+    /// The same client, run by `user`, to whom its directory and mountpoints are given.
+    pub fn owned_by(mut self, user: User) -> Client {
+        self.user = Some(user);
+        for owned in self.mountpoints.iter().map(PathBuf::as_path).chain(self.config.parent()) {
+            std::os::unix::fs::chown(owned, Some(user.uid), Some(user.gid)).expect("chown as root");
+        }
+        self
     }
 
     /// Replaces the config file.
@@ -105,7 +117,13 @@ impl Client {
 
     /// `net_raid_client --pid-file PID CONFIG`.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries::client());
+        let mut command = match self.user {
+            None => Command::new(binaries::client()),
+            Some(user) => {
+                let copy = self.config.with_file_name("net_raid_client");
+                user.command(&binaries::copy_for_anyone(&binaries::client(), &copy))
+            }
+        };
         command.arg("--pid-file").arg(&self.pid_file).arg(&self.config).current_dir("/");
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         command.env("RUST_BACKTRACE", "1");

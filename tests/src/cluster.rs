@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use crate::brick::{Brick, free_address};
+use crate::image::Image;
+use crate::netns::Netns;
 use crate::user::User;
 use crate::workdir::Workdir;
 
@@ -23,12 +25,25 @@ impl Cluster {
 
     /// The same with servers that run as `user`.
     pub fn start_as(count: usize, user: Option<User>) -> Cluster {
-        let mut cluster = Cluster { bricks: Vec::new(), work: Workdir::new() };
-        for _ in 0..count {
-            cluster.add(user).launch();
-        }
-        cluster.bricks.iter_mut().for_each(Brick::await_ready);
-        cluster
+        Self::start_each(count, |work, name| Brick::new(work.make_dir(name), free_address(), user))
+    }
+
+    /// The same with each brick on a disk of `bytes` of its own.
+    pub fn start_on_images(count: usize, bytes: u64) -> Cluster {
+        Self::start_each(count, |work, name| Brick::on_image(Image::mount(work.path(), name, bytes), free_address()))
+    }
+
+    /// The same with each server behind a cable of its own.
+    pub fn start_in_netns(count: usize) -> Cluster {
+        Self::start_each(count, |work, name| Brick::in_netns(work.make_dir(name), Netns::new()))
+    }
+
+    fn start_each(count: usize, brick: impl Fn(&Workdir, &str) -> Brick) -> Cluster {
+        let work = Workdir::new();
+        let mut bricks: Vec<Brick> = (0..count).map(|i| brick(&work, &format!("brick{i}"))).collect();
+        bricks.iter_mut().for_each(Brick::launch);
+        bricks.iter_mut().for_each(Brick::await_ready);
+        Cluster { bricks, work }
     }
 
     /// Adds an empty brick without starting its server.

@@ -29,7 +29,10 @@ pub mod process;
 pub mod watchdog;
 
 pub mod binaries;
+pub mod netns;
 pub mod workdir;
+
+pub mod image;
 
 pub mod brick;
 

@@ -111,11 +111,17 @@ pub fn kill_group(child: &mut Child) {
 
 /// True while a process with this id exists and is no zombie.
 pub fn is_alive(pid: i32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// True while the process waits in the kernel and no signal can free it.
+pub fn is_stuck(pid: i32) -> bool {
+    state(pid) == Some('D')
+}
+
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 /// Sends `signal` to the process `pid`.

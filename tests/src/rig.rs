@@ -39,9 +39,13 @@ impl Rig {
 
     /// A volume that was never mounted, with `spares` bricks more.
     pub fn unmounted(array: Array, spares: usize) -> Rig {
-        let cluster = Cluster::start(array.bricks + spares);
+        Self::over(Cluster::start(array.bricks + spares), array)
+    }
+
+    /// A volume that was never mounted over these bricks; those that the array does not need are its spares.
+    pub fn over(cluster: Cluster, array: Array) -> Rig {
         let mut volume = Volume::new(&cluster, "VOLUME", array, 0);
-        volume.spares = cluster.addresses(array.bricks..array.bricks + spares);
+        volume.spares = cluster.addresses(array.bricks..cluster.len());
         let client = Client::new(cluster.path(), "net_raid", &[volume]);
         Rig { array, health: Health::Healthy, client, cluster }
     }
@@ -61,7 +65,8 @@ impl Rig {
         Self::unmounted(array, 1).run_mounted(BUDGET, Health::Healthy, test);
     }
 
-    fn run_mounted(mut self, budget: Duration, health: Health, test: impl FnOnce(&mut Rig)) {
+    /// Mounts it and runs `test` on it.
+    pub fn run_mounted(mut self, budget: Duration, health: Health, test: impl FnOnce(&mut Rig)) {
         let dir = self.cluster.path().to_owned();
         let _watchdog = Watchdog::arm(&format!("{} {health:?}", self.array), budget, move || workdir::end_all(&dir));
         self.client.mount();
@@ -132,6 +137,18 @@ macro_rules! on_every_array {
         }
     };
     ($($test:ident),+ $(,)?) => { $crate::on_every_array!(within 240; $($test),+); };
+}
+
+/// The same on one array of each level, for what takes long: what differs between two RAID-6 arrays, shorter tests show.
+#[macro_export]
+macro_rules! on_every_level {
+    (within $seconds:expr; $($test:ident),+ $(,)?) => { $(
+        mod $test {
+            $crate::on_every_array!(@case $test, $seconds, RAID1, raid1x2, raid1x2_degraded);
+            $crate::on_every_array!(@case $test, $seconds, RAID5, raid5x3, raid5x3_degraded);
+            $crate::on_every_array!(@case $test, $seconds, RAID6, raid6x6, raid6x6_degraded);
+        }
+    )+ };
 }
 
 /// The same for tests that lose their servers themselves: one test for every array, healthy at first.

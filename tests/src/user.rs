@@ -1,5 +1,8 @@
 //! Doing something as another user of this machine.
 
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rustix::process::{Gid, Uid};
@@ -18,6 +21,19 @@ pub struct User {
 pub const ALICE: User = User { uid: 60_001, gid: 60_001 };
 /// Another, in another group.
 pub const BOB: User = User { uid: 60_002, gid: 60_002 };
+
+/// One who is in the password file, for programs that want a name; a group of the same number.
+pub const NOBODY: User = User { uid: 65_534, gid: 65_534 };
+
+impl User {
+    /// `program`, run by this user. Only root may.
+    pub fn command(self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        // Without supplementary groups: the standard library drops those of root.
+        command.uid(self.uid).gid(self.gid);
+        command
+    }
+}
 
 /// Runs `work` as `user`, without supplementary groups and capabilities, in a thread of its own:
 /// Linux keeps credentials for each thread, and this one ends with them.

@@ -13,11 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::deadline::reached;
-use crate::places::base;
+use crate::netns::{self, NAMESPACES};
+use crate::places::{PREFIX, base};
 use crate::process::is_alive;
-
-/// Every directory of a test begins with this, and goes on with the id of its process.
-const PREFIX: &str = "net_raid_test.";
 
 /// A directory that only this test uses.
 #[derive(Debug)]
@@ -99,18 +97,25 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
 
 /// Removes what test programs that no longer live have left.
 pub fn sweep() {
-    let Ok(entries) = fs::read_dir(base()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|n| n.strip_prefix(PREFIX)).and_then(|n| n.split('.').next());
-        let owner = owner.and_then(|pid| pid.parse().ok());
-        if owner.is_some_and(|pid| !is_alive(pid)) {
-            end_all(&entry.path());
-            remove(&entry.path());
-        }
+    for path in orphans(&base()) {
+        end_all(&path);
+        remove(&path);
     }
+    // After the processes in them.
+    for namespace in orphans(Path::new(NAMESPACES)) {
+        netns::delete(&namespace);
+    }
+}
+
+/// What in `dir` has the name of a test program that no longer lives.
+fn orphans(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_orphan = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let owner = name.and_then(|n| n.strip_prefix(PREFIX)).and_then(|n| n.split('.').next());
+        owner.and_then(|pid| pid.parse().ok()).is_some_and(|pid| !is_alive(pid))
+    };
+    entries.map(|entry| entry.path()).filter(is_orphan).collect()
 }
 
 /// Removes `dir`, but never through a mount that could not be detached.
@@ -122,7 +127,7 @@ fn remove(dir: &Path) {
 }
 
 /// Ids of the processes that name `dir` or something below it, this one excepted.
-fn processes_of(dir: &Path) -> Vec<i32> {
+pub fn processes_of(dir: &Path) -> Vec<i32> {
     let wanted = dir.as_os_str().as_bytes();
     let names_it = |line: &[u8]| {
         line.windows(wanted.len() + 1).any(|w| w.starts_with(wanted) && matches!(w[wanted.len()], b'/' | 0))

@@ -124,10 +124,11 @@ fn killed_while_writing(rig: &mut Rig) {
 
 /// Names come and go while servers die; nothing fails, and the tree is what the program made of it.
 fn killed_while_creating(rig: &mut Rig) {
+    const ROUNDS: u64 = 150;
     let root = rig.root();
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| (0..300).try_for_each(|i| one_round_of_names(&root, i, &done)));
+        let worker = scope.spawn(|| (0..ROUNDS).try_for_each(|i| one_round_of_names(&root, i, &done)));
         for (i, victim) in rig.array.victims().into_iter().enumerate() {
             let goal = 50 + 50 * i as u64;
             reached(Duration::from_secs(60), || done.load(Ordering::Relaxed) >= goal || worker.is_finished());
@@ -136,7 +137,7 @@ fn killed_while_creating(rig: &mut Rig) {
         worker.join().unwrap().expect("no operation fails");
     });
     for check in 0..2 {
-        for i in 0..300 {
+        for i in 0..ROUNDS {
             assert_eq!(fs::read_link(root.join(format!("d{i}/link"))).unwrap(), Path::new("file"));
             assert_eq!(fs::read(root.join(format!("d{i}/link"))).unwrap(), format!("file {i}").as_bytes());
             assert_eq!(fs::read_dir(root.join(format!("d{i}"))).unwrap().count(), 3);
@@ -337,8 +338,11 @@ fn frozen_servers_delay_once_under_load(rig: &mut Rig) {
     let limit = limit(rig, STALL + Duration::from_millis(500));
     let longest = pauses(rig, 2, |rig| {
         go_on();
-        rig.array.victims().into_iter().for_each(|victim| rig.cluster[victim].freeze());
-        std::thread::sleep(STALL + SLACK);
+        let victims = rig.array.victims();
+        victims.iter().for_each(|&victim| rig.cluster[victim].freeze());
+        let dropped = |address: String| rig.client.errorlog().expect(&["VOLUME", "dropped", &address], STALL + SLACK);
+        victims.iter().for_each(|&victim| drop(dropped(rig.cluster[victim].address())));
+        go_on();
     });
     assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
     let after = pauses(rig, 3, |_| go_on());
