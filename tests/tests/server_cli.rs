@@ -98,7 +98,8 @@ fn a_directory_that_is_not_writable() {
     let work = Workdir::new();
     let dir = work.make_dir("brick");
     let program = work.path().join("net_raid_server");
-    fs::copy(binaries::server(), &program).unwrap();
+    // By another process: one that this process forks meanwhile would hold the copy open for writing, and it could not be run.
+    run_ok(Command::new("cp").arg(binaries::server()).arg(&program), WITHIN);
     let address = free_address();
     let mut command = Command::new(program);
     command.arg(address.ip().to_string()).arg(address.port().to_string()).arg(&dir);

@@ -166,12 +166,17 @@ impl<D: Disk> Brick<D> {
         let mut state = node.state_mut();
         self.outdate(&node, &mut state)?;
         let mtime = self.mtime_after(&node, meta.mtime)?;
+        self.reserve_records(&node, &mut state, parts)?;
         let outcome = self.write_data(&node, parts, payload);
         let written = outcome.as_ref().err().map_or(payload.len(), |(written, _)| *written);
         // Also after a failure: every block that did change must match its digest. One that was written in part (a local file
         // system of 1 KiB blocks is full in the middle of it) counts as not written: it stays the hole that it was.
         let after = WriteMeta { size: meta.size.filter(|_| outcome.is_ok()), ..*meta };
-        self.write_records(&node, &mut state, parts, written, (&after, mtime))?;
+        if let Err(error) = self.write_records(&node, &mut state, parts, written, (&after, mtime)) {
+            // The attribute, with a record in it, needs a place of its own when it is long.
+            self.unwrite(&node, &state, parts)?;
+            return Err(error);
+        }
         outcome.map_err(|(_, error)| error)?;
         if let Some(mode) = meta.mode {
             self.set_mode_with(&node, &mut state, mode)?;
@@ -232,6 +237,18 @@ impl<D: Disk> Brick<D> {
             meta.set_times(after.now, mtime);
         }
         self.put_meta(node, state, meta)
+    }
+
+    /// Makes holes again of those blocks of `parts` that were holes.
+    fn unwrite(&self, node: &Node<D>, state: &State<D>, parts: &[WritePart]) -> Result<()> {
+        for WritePart { part, .. } in parts {
+            let record = self.load_record(state, part.unit)?;
+            for block in blocks_of(part).filter(|block| record.digests[*block] == Digest::HOLE) {
+                let offset = part.unit * UNIT_SIZE as u64 + (block * BLOCK_SIZE) as u64;
+                self.disk.punch(&node.handle, offset, BLOCK_SIZE as u64)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the records of the units become with the first `blocks` blocks of the parts.

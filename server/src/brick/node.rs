@@ -34,6 +34,8 @@ pub(super) struct State<D: Disk> {
     pub(super) side: Option<Arc<D::Handle>>,
     /// Records that the record file has.
     pub(super) side_units: u64,
+    /// Units whose records have their space in the record file, of those that were reserved last.
+    pub(super) reserved: std::ops::Range<u64>,
     /// The record that was written last: small appends need not read it back.
     pub(super) recent: Option<(u64, Record)>,
     /// Whether the file may have a digest attribute.
@@ -92,6 +94,7 @@ impl<D: Disk> State<D> {
             meta,
             side,
             side_units,
+            reserved: 0..0,
             recent: None,
             digest,
             // What was found may have been written just before a restart.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use net_raid_proto::ids::Generation;
 use net_raid_proto::limits::UNIT_SIZE;
+use net_raid_proto::message::WritePart;
 
 use super::Brick;
 use super::error::{Result, errno};
@@ -50,6 +51,33 @@ impl<D: Disk> Brick<D> {
         Ok(self.load_records(state, unit, 1)?.remove(0))
     }
 
+    /// Takes the space that the records of `parts` need in a record file, where it may be lacking: bytes whose record
+    /// found no room afterwards would match no digest.
+    pub(super) fn reserve_records(&self, node: &Node<D>, state: &mut State<D>, parts: &[WritePart]) -> Result<()> {
+        if state.meta.records != Records::Side {
+            if parts.iter().all(|part| part.part.unit == 0) {
+                return Ok(());
+            }
+            self.move_aside(node, state)?;
+        }
+        let Some(side) = state.side.clone() else { return Err(errno(libc::EIO)) };
+        for run in parts.chunk_by(|a, b| b.part.unit.wrapping_sub(a.part.unit) <= 1) {
+            let units = run[0].part.unit..run[run.len() - 1].part.unit + 1;
+            if state.reserved.start <= units.start && units.end <= state.reserved.end {
+                continue;
+            }
+            let records = self.load_records(state, units.start, (units.end - units.start) as usize)?;
+            if records.contains(&Record::BLANK) {
+                // Up to the end of a page, which the local file system hands out whole.
+                let end = units.end.saturating_mul(RECORD_LEN as u64).next_multiple_of(4096);
+                let start = units.start * RECORD_LEN as u64;
+                self.disk.allocate(&side, start, end - start, true)?;
+                state.reserved = units.start..end / RECORD_LEN as u64;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes records. Inline ones go into `meta`, which the caller writes.
     pub(super) fn store_records(
         &self,
@@ -94,6 +122,7 @@ impl<D: Disk> Brick<D> {
         self.put_meta(node, state, meta)?;
         state.side = Some(Arc::new(side));
         state.side_units = u64::from(inline != Record::BLANK);
+        state.reserved = 0..0;
         state.recent = None;
         state.side_new = true;
         Ok(())

@@ -15,6 +15,8 @@ struct Faulty {
     read_fails: AtomicBool,
     /// Bytes that still fit.
     room: AtomicUsize,
+    /// There is no room for longer attributes and for reservations.
+    full: AtomicBool,
 }
 
 fn error(number: i32) -> io::Error {
@@ -53,13 +55,11 @@ impl Disk for Faulty {
         set_times(object: &H, atime: Option<Timestamp>, mtime: Option<Timestamp>) -> io::Result<()>;
         get_xattr(object: &H, attr: &[u8]) -> io::Result<Option<Vec<u8>>>;
         get_xattr_at(dir: &H, name: &Name, attr: &[u8]) -> io::Result<Option<Vec<u8>>>;
-        set_xattr(object: &H, attr: &[u8], value: &[u8], mode: XattrMode) -> io::Result<()>;
         remove_xattr(object: &H, attr: &[u8]) -> io::Result<()>;
         list_xattr(object: &H) -> io::Result<Vec<u8>>;
         is_cached(file: &H, len: usize, offset: u64) -> bool;
         truncate(file: &H, len: u64) -> io::Result<()>;
         punch(file: &H, offset: u64, len: u64) -> io::Result<()>;
-        allocate(file: &H, offset: u64, len: u64, keep_size: bool) -> io::Result<()>;
         next_data(file: &H, offset: u64) -> io::Result<Option<(u64, u64)>>;
         sync_data(file: &H) -> io::Result<()>;
         sync_fs() -> io::Result<()>;
@@ -83,6 +83,21 @@ impl Disk for Faulty {
         if room == data.len() { Ok(()) } else { Err(ShortWrite { written: room, source: error(libc::ENOSPC) }) }
     }
 
+    fn set_xattr(&self, object: &H, attr: &[u8], value: &[u8], mode: XattrMode) -> io::Result<()> {
+        let before = self.disk.get_xattr(object, attr)?.unwrap_or_default();
+        if self.full.load(Relaxed) && value.len() > before.len() {
+            return Err(error(libc::ENOSPC));
+        }
+        self.disk.set_xattr(object, attr, value, mode)
+    }
+
+    fn allocate(&self, file: &H, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+        if self.full.load(Relaxed) {
+            return Err(error(libc::ENOSPC));
+        }
+        self.disk.allocate(file, offset, len, keep_size)
+    }
+
     fn sync_all(&self, object: &H) -> io::Result<()> {
         if self.sync_fails.load(Relaxed) { Err(error(libc::EIO)) } else { self.disk.sync_all(object) }
     }
@@ -102,6 +117,7 @@ impl FaultyRig {
             sync_fails: AtomicBool::new(false),
             read_fails: AtomicBool::new(false),
             room: AtomicUsize::new(usize::MAX),
+            full: AtomicBool::new(false),
         };
         let brick = Brick::open(disk, BrickOptions { ownership: Ownership::Recorded, brick: BRICK }).expect("a brick");
         let faulty = FaultyRig { rig, brick };
@@ -171,6 +187,26 @@ fn a_block_that_found_room_in_part_stays_a_hole() {
     assert_eq!(bytes[..whole], data[..whole]);
     let (one, two) = (digest(&data[..BLOCK_SIZE]), digest(&data[BLOCK_SIZE..whole]));
     assert_eq!(records[0].digests.0, [one, two, Digest::HOLE, Digest::HOLE]);
+}
+
+#[test]
+fn a_record_that_finds_no_room_leaves_the_blocks_that_were() {
+    for units in [1, 40] {
+        let mut rig = FaultyRig::new();
+        let (before, len) = (UNIT_SIZE / 2 * units, UNIT_SIZE * units);
+        if units > 1 {
+            assert_eq!(rig.write(0, &pattern(1, before)), Ok(Reply::Done));
+        }
+        rig.brick.disk.full.store(true, Relaxed);
+        assert_eq!(rig.write(before as u64, &pattern(2, len)), Err(Fault::Errno(libc::ENOSPC)));
+        rig.rig.restart();
+        rig.rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        let read = rig.rig.read_checked(id(10), 0, before + len);
+        if units > 1 {
+            assert_eq!(read[..before], pattern(1, before));
+        }
+        assert!(read[before..].iter().all(|byte| *byte == 0));
+    }
 }
 
 #[test]
