@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use net_raid_proto::frame::{FrameKind, Header, seal};
-use net_raid_proto::ids::{BrickId, Epoch, Generation, RequestId, Transaction, VolumeId};
+use net_raid_proto::ids::{BrickId, Epoch, Generation, RequestId, VolumeId};
 use net_raid_proto::limits::BODY_MAX;
 use net_raid_proto::message::{BrickState, Fault, Holder, Reply, Request, VERSION_MAX};
 use tokio::sync::{Notify, oneshot, watch};
@@ -277,8 +277,6 @@ impl Conn {
             resend,
             request: RequestId(id),
             epoch,
-            decided: Transaction(0),
-            stable: Transaction(0),
             body_len: 0,
             payload_len: 0,
             content_crc: 0,

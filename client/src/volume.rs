@@ -5,6 +5,7 @@
 //! is acknowledged. Plans are pure ([`plan`]); the rest of the module carries them out.
 
 mod assembly;
+mod checkpoint;
 mod error;
 mod even;
 mod fanout;
@@ -73,6 +74,16 @@ impl Core {
 
     fn transaction(&self) -> Transaction {
         Transaction(self.next_transaction.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A change as a request; generation and participants are filled in when it is sent.
+    fn change(&self, transaction: Transaction, now: Timestamp, change: Change) -> Request {
+        Request::Change { transaction, generation: self.members.session.generation, participants: 0, now, change }
+    }
+
+    /// The same with a transaction of its own.
+    fn numbered(&self, now: Timestamp, change: Change) -> Request {
+        self.change(self.transaction(), now, change)
     }
 
     fn log(&self, slot: Option<net_raid_proto::ids::Slot>, event: &Event) {
@@ -261,7 +272,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn sync_all(&self) -> Result<(), VolumeError> {
-        self.core.request_all(Request::SyncAll).await
+        self.core.checkpoint().await
     }
 
     /// The last handle of an object is closed; does not wait.

@@ -8,12 +8,10 @@
 //! | 7 | 1 | flags: 1 resend |
 //! | 8 | 8 | request id |
 //! | 16 | 8 | epoch |
-//! | 24 | 8 | decided watermark: all transactions up to it are decided |
-//! | 32 | 8 | stable watermark: all up to it are durable on every participant (request) or here (answer) |
-//! | 40 | 4 | body length |
-//! | 44 | 4 | payload length |
-//! | 48 | 4 | CRC-32C of body and payload |
-//! | 52 | 4 | CRC-32C of bytes 0 to 51 |
+//! | 24 | 4 | body length |
+//! | 28 | 4 | payload length |
+//! | 32 | 4 | CRC-32C of body and payload |
+//! | 36 | 4 | CRC-32C of bytes 0 to 35 |
 
 #[cfg(test)]
 mod tests;
@@ -21,11 +19,11 @@ mod tests;
 use serde::Serialize;
 
 use crate::codec::{self, CodecError};
-use crate::ids::{Epoch, RequestId, Transaction};
+use crate::ids::{Epoch, RequestId};
 use crate::limits::{PAGE_BODY_MAX, PAYLOAD_MAX};
 
 /// Bytes of a header.
-pub const HEADER_LEN: usize = 56;
+pub const HEADER_LEN: usize = 40;
 const MAGIC: [u8; 4] = *b"NRd1";
 
 /// Direction of a frame.
@@ -50,10 +48,6 @@ pub struct Header {
     pub request: RequestId,
     /// Ownership in which it was sent; 0 before `Own`.
     pub epoch: Epoch,
-    /// Every transaction up to this one is decided.
-    pub decided: Transaction,
-    /// Every transaction up to this one is durable.
-    pub stable: Transaction,
     /// Bytes of the body.
     pub body_len: u32,
     /// Bytes of the payload.
@@ -110,13 +104,11 @@ impl Header {
         out[7] = if self.resend { RESEND } else { 0 };
         out[8..16].copy_from_slice(&self.request.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.epoch.0.to_le_bytes());
-        out[24..32].copy_from_slice(&self.decided.0.to_le_bytes());
-        out[32..40].copy_from_slice(&self.stable.0.to_le_bytes());
-        out[40..44].copy_from_slice(&self.body_len.to_le_bytes());
-        out[44..48].copy_from_slice(&self.payload_len.to_le_bytes());
-        out[48..52].copy_from_slice(&self.content_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..52]);
-        out[52..56].copy_from_slice(&crc.to_le_bytes());
+        out[24..28].copy_from_slice(&self.body_len.to_le_bytes());
+        out[28..32].copy_from_slice(&self.payload_len.to_le_bytes());
+        out[32..36].copy_from_slice(&self.content_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..36]);
+        out[36..40].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -130,7 +122,7 @@ impl Header {
         if bytes[..4] != MAGIC {
             return Err(FrameError::Magic(bytes[..4].try_into().expect("4 bytes")));
         }
-        if u32_at(52) != crc32c::crc32c(&bytes[..52]) {
+        if u32_at(36) != crc32c::crc32c(&bytes[..36]) {
             return Err(FrameError::HeaderCrc);
         }
         let (kind, flags) = (bytes[6], bytes[7]);
@@ -145,11 +137,9 @@ impl Header {
             resend: flags & RESEND != 0,
             request: RequestId(u64_at(8)),
             epoch: Epoch(u64_at(16)),
-            decided: Transaction(u64_at(24)),
-            stable: Transaction(u64_at(32)),
-            body_len: u32_at(40),
-            payload_len: u32_at(44),
-            content_crc: u32_at(48),
+            body_len: u32_at(24),
+            payload_len: u32_at(28),
+            content_crc: u32_at(32),
         };
         if header.body_len as usize > PAGE_BODY_MAX || header.payload_len as usize > PAYLOAD_MAX {
             return Err(FrameError::Length { body: header.body_len, payload: header.payload_len });

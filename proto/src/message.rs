@@ -143,8 +143,12 @@ pub enum Request {
     },
     /// A change; acknowledged when it would survive kill -9 of the brick.
     Change {
-        /// Its number in this ownership.
+        /// Its number, the same on all members; later changes of an object have higher ones, also in later ownerships.
         transaction: Transaction,
+        /// Generation in which it is made: not yet complete anywhere.
+        generation: Generation,
+        /// Slots of the members that it is sent to, one bit each.
+        participants: u16,
         /// Time of the change: becomes the ctime, and the mtime where POSIX says so.
         now: Timestamp,
         /// What changes.
@@ -157,14 +161,32 @@ pub enum Request {
         /// Times need not be durable.
         data_only: bool,
     },
-    /// Makes everything durable.
-    SyncAll,
+    /// Makes everything that was changed in generations up to this one durable. All changes of these were answered.
+    Checkpoint {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Puts bytes that wait in the log in place, for generations up to this one: all current members have that checkpoint.
+    Complete {
+        /// The generation.
+        generation: Generation,
+    },
+    /// Takes writes back: their blocks are what they were before. The sizes stay. Durable when answered.
+    Abort {
+        /// The writes, in any order; those that the log does not have need nothing.
+        transactions: Vec<Transaction>,
+    },
+    /// One page of the writes and cuts in the log, in the order of the log.
+    ReadLog {
+        /// 0, or what the page before returned.
+        cursor: u64,
+    },
     /// The last open handle is closed: a good moment for work that can wait.
     Release {
         /// The object.
         id: ObjectId,
     },
-    /// Removes what was unlinked while open and is left from an earlier ownership.
+    /// Removes what was unlinked while open, or detached, and is left from an earlier ownership.
     PurgeOrphans,
 }
 
@@ -309,6 +331,25 @@ pub enum Change {
     Purge {
         /// The object.
         id: ObjectId,
+    },
+    /// Takes a name away and keeps the object outside of the tree, with all that is below a directory, until it is attached
+    /// or the orphans are purged. A name of several just goes.
+    Detach {
+        /// The directory.
+        parent: ObjectId,
+        /// The name.
+        name: Name,
+        /// What it names.
+        id: ObjectId,
+    },
+    /// Gives a detached object a name, which nothing has.
+    Attach {
+        /// The object.
+        id: ObjectId,
+        /// Directory of the new name.
+        parent: ObjectId,
+        /// The new name.
+        name: Name,
     },
 }
 
@@ -455,6 +496,59 @@ pub enum Reply {
         ranges: Vec<(u64, u64)>,
         /// There may be more: ask again from the end of the last range.
         more: bool,
+    },
+    /// To `Change::Write`.
+    Written {
+        /// Bytes that wait in the log for the next checkpoint.
+        logged: u64,
+    },
+    /// To `ReadLog`.
+    Log {
+        /// What waits.
+        entries: Vec<LogEntry>,
+        /// Cursor of the next page; `None` at the end.
+        next: Option<u64>,
+    },
+}
+
+/// A write or cut in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// The number of the change.
+    pub transaction: Transaction,
+    /// Generation in which it was made.
+    pub generation: Generation,
+    /// Slots of the members that it was sent to, one bit each.
+    pub participants: u16,
+    /// The file.
+    pub id: ObjectId,
+    /// What it does.
+    pub what: Logged,
+    /// All of its bytes are here; a cut always is.
+    pub whole: bool,
+}
+
+/// What a log entry does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Logged {
+    /// It writes these parts.
+    Write {
+        /// In the order of the request.
+        parts: Vec<Part>,
+    },
+    /// It cuts the file: as `Change::Truncate`.
+    Truncate {
+        /// New logical size.
+        size: u64,
+        /// Bytes of the brick's file that stay.
+        brick_len: u64,
+    },
+    /// It makes units holes: as `Change::Punch`.
+    Punch {
+        /// First unit.
+        unit: u64,
+        /// Number of units.
+        count: u64,
     },
 }
 

@@ -95,7 +95,7 @@ pub struct Brick<D: Disk> {
     areas: OnceLock<(Areas<D>, Ownership)>,
     table: Table,
     cache: Cache<D>,
-    /// Rounds of `SyncAll`: the one that new names belong to, and the last that is durable.
+    /// Rounds of `Checkpoint`: the one that new names belong to, and the last that is durable.
     round: AtomicU32,
     durable_round: AtomicU32,
     /// Unlinked in this ownership: still open somewhere.
@@ -172,7 +172,8 @@ impl<D: Disk> Brick<D> {
             Request::Read { id, parts } => self.read(*id, parts, out),
             Request::Allocated { id, unit, count } => self.allocated(*id, *unit, *count),
             Request::Fsync { id, data_only } => self.fsync(*id, *data_only),
-            Request::SyncAll => self.sync_all(),
+            Request::Checkpoint { .. } => self.sync_all(),
+            Request::Complete { .. } => Ok(Reply::Done),
             Request::Release { id } => self.release(*id),
             Request::PurgeOrphans => self.purge_orphans(),
             // Told apart in `dispatch`.
@@ -205,6 +206,7 @@ impl<D: Disk> Brick<D> {
                 self.allocate(*id, *size, (*offset, *len), *keep_size, now)
             }
             Change::Purge { id } => self.purge(*id),
+            Change::Detach { .. } | Change::Attach { .. } => Err(error::errno(libc::ENOSYS)),
         }
     }
 
@@ -216,7 +218,10 @@ impl<D: Disk> Brick<D> {
             | Request::Disown
             | Request::SetMembership { .. }
             | Request::Fsync { .. }
-            | Request::SyncAll
+            | Request::Checkpoint { .. }
+            | Request::Complete { .. }
+            | Request::Abort { .. }
+            | Request::ReadLog { .. }
             | Request::ReadDir { .. }
             | Request::Resolve { .. }
             | Request::Allocated { .. }

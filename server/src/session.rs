@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameKind, Header, seal};
-use net_raid_proto::ids::{Epoch, Transaction};
+use net_raid_proto::ids::Epoch;
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, PAYLOAD_MAX, UNIT_SIZE};
 use net_raid_proto::message::{Answer, Fault, Reply, Request, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -370,9 +370,6 @@ fn answer_header(request: &Header, version: u16) -> Header {
         resend: false,
         request: request.request,
         epoch: request.epoch,
-        decided: request.decided,
-        // Nothing is promised durable but by the answer to an fsync, until there is a log.
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,

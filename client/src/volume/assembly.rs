@@ -23,6 +23,8 @@ use crate::world::World;
 
 /// How long the assembly waits for servers that do not answer, when it could go on without them.
 const LATECOMERS: Duration = Duration::from_secs(2);
+/// Transactions of one ownership are numbered with this many bits.
+const TRANSACTION_BITS: u32 = 40;
 /// Between two looks at a volume that somebody else holds.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 
@@ -371,6 +373,8 @@ impl Assembly<'_> {
         let strangers: SlotSet = strangers(&members.seats);
         // The session now tells them apart from the bricks that belong there.
         strangers.iter().for_each(|slot| members.conn(slot).reset());
+        // Later ones have higher numbers, also in later ownerships.
+        let first_transaction = members.epoch().0 << TRANSACTION_BITS;
         let core = Arc::new(Core {
             config: self.config.clone(),
             layout: Layout::new(self.config.level, self.config.servers.len()),
@@ -379,7 +383,7 @@ impl Assembly<'_> {
             members,
             paths: OnceLock::new(),
             next_object: AtomicU64::new(2),
-            next_transaction: AtomicU64::new(1),
+            next_transaction: AtomicU64::new(first_transaction),
             cache: BlockCache::new(self.config.cache_size),
         });
         core.drop_absent(strangers).await?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{Digest, Slot};
 use net_raid_proto::limits::BLOCK_SIZE;
-use net_raid_proto::message::{Change, Request};
+use net_raid_proto::message::Change;
 use net_raid_raid::parity;
 
 use super::fanout::Ask;
@@ -89,7 +89,7 @@ impl Core {
         }
         let change = Change::Write { id: file.id, size: None, mtime: None, mode: None, parts };
         let now = WriteMeta::default().now;
-        Ask { slot: lack.slot, request: Request::Change { transaction: self.transaction(), now, change }, payload }
+        Ask { slot: lack.slot, request: self.numbered(now, change), payload }
     }
 }
 

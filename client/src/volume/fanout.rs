@@ -263,7 +263,7 @@ impl Core {
     ) -> Result<(), VolumeError> {
         let transaction = self.transaction();
         let back = undo_of(&change);
-        let request = Request::Change { transaction, now, change };
+        let request = self.change(transaction, now, change);
         let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
         let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
         let asks = self.members.current().iter().map(ask).collect();
@@ -286,7 +286,7 @@ impl Core {
     ) -> Result<(), VolumeError> {
         let refused = SlotSet(self.members.current().0 & !done.0);
         let Some(change) = back else { return self.part_with(refused, libc::ENOSPC).await };
-        let request = Request::Change { transaction: self.transaction(), now, change };
+        let request = self.numbered(now, change);
         let asks = done.iter().map(|slot| Ask { slot, request: request.clone(), payload: Vec::new() }).collect();
         self.apply(asks, ()).await.map_err(|failed| failed.error)
     }

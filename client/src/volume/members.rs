@@ -276,7 +276,7 @@ impl Core {
     /// Gives everything up cleanly.
     pub(super) async fn close(self: &Arc<Core>) {
         if self.members.check_owned().is_ok() {
-            if let Err(error) = self.request_all(Request::SyncAll).await {
+            if let Err(error) = self.checkpoint().await {
                 tracing::warn!(volume = self.config.name, %error, "final sync");
             }
             self.hint_all(&Request::Disown).await;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{Digest, Digests, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::limits::BLOCK_SIZE;
-use net_raid_proto::message::{Change, Part, Request, WritePart};
+use net_raid_proto::message::{Change, Part, WritePart};
 
 use super::fanout::Ask;
 use super::gather::{Damage, Gathered, exact};
@@ -227,7 +227,7 @@ impl Core {
         let part = Part { unit: piece.stripe, offset: piece.start as u32, len: piece.len() as u32 };
         let part = WritePart { part, stored: stored as u32, digests: digests_of(&bytes) };
         let change = Change::Write { id: file.id, size: None, mtime: None, mode: None, parts: vec![part] };
-        let request = Request::Change { transaction: self.transaction(), now: WriteMeta::default().now, change };
+        let request = self.numbered(WriteMeta::default().now, change);
         let ask = Ask { slot: hurt.slot, request, payload: vec![bytes] };
         self.apply(vec![ask], ()).await.map_err(|failed| failed.error)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use net_raid_proto::ids::{Slot, Timestamp};
 use net_raid_proto::layout::Level;
-use net_raid_proto::message::{Change, Request, SetAttr};
+use net_raid_proto::message::{Change, SetAttr};
 
 use super::fanout::Ask;
 use super::{Core, File, VolumeError, WriteMeta};
@@ -70,7 +70,7 @@ impl Core {
 
     fn asks_each(&self, now: Timestamp, change: impl Fn(Slot) -> Change) -> Vec<Ask> {
         let transaction = self.transaction();
-        let request = |slot| Request::Change { transaction, now, change: change(slot) };
+        let request = |slot| self.change(transaction, now, change(slot));
         let ask = |slot| Ask { slot, request: request(slot), payload: Vec::new() };
         self.members.current().iter().map(ask).collect()
     }

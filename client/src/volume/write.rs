@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{Digest, Digests, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
-use net_raid_proto::message::{Change, Part, Request, WritePart};
+use net_raid_proto::message::{Change, Part, WritePart};
 use net_raid_raid::parity;
 
 use super::fanout::{ApplyError, Ask};
@@ -305,7 +305,7 @@ impl Core {
                 continue;
             }
             let change = Change::Write { id: file.id, size: grown, mtime: meta.mtime, mode: meta.mode, parts };
-            asks.push(Ask { slot, request: Request::Change { transaction, now, change }, payload });
+            asks.push(Ask { slot, request: self.change(transaction, now, change), payload });
         }
         asks
     }

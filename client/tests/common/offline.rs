@@ -7,7 +7,7 @@ use std::path::Path;
 
 use net_raid_client::layout::{Geometry, UNIT};
 use net_raid_proto::frame::{FrameKind, Header};
-use net_raid_proto::ids::{BrickId, Digest, Epoch, Generation, ObjectId, RequestId, Slot, Timestamp, Transaction};
+use net_raid_proto::ids::{BrickId, Digest, Epoch, Generation, ObjectId, RequestId, Slot, Timestamp};
 use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT, UNIT_SIZE};
 use net_raid_proto::membership::Label;
@@ -182,8 +182,6 @@ fn header(epoch: Epoch) -> Header {
         resend: false,
         request: RequestId(1),
         epoch,
-        decided: Transaction(0),
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,

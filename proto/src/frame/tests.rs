@@ -9,17 +9,15 @@ use crate::message::Request;
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
 fn header() -> impl Strategy<Value = Header> {
-    let numbers = any::<(u64, u64, u64, u64)>();
+    let numbers = any::<(u64, u64)>();
     let lengths = (0..=PAGE_BODY_MAX as u32, 0..=PAYLOAD_MAX as u32, any::<u32>());
     (any::<u16>(), any::<bool>(), any::<bool>(), numbers, lengths).prop_map(
-        |(version, request, resend, (id, epoch, decided, stable), (body_len, payload_len, content_crc))| Header {
+        |(version, request, resend, (id, epoch), (body_len, payload_len, content_crc))| Header {
             version,
             kind: if request { FrameKind::Request } else { FrameKind::Answer },
             resend,
             request: RequestId(id),
             epoch: Epoch(epoch),
-            decided: Transaction(decided),
-            stable: Transaction(stable),
             body_len,
             payload_len,
             content_crc,
@@ -34,8 +32,6 @@ fn zero() -> Header {
         resend: false,
         request: RequestId(0),
         epoch: Epoch(0),
-        decided: Transaction(0),
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,
@@ -44,8 +40,8 @@ fn zero() -> Header {
 
 /// Gives changed bytes a right checksum.
 fn resealed(mut bytes: [u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
-    let crc = crc32c::crc32c(&bytes[..52]);
-    bytes[52..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..36]);
+    bytes[36..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
@@ -152,8 +148,6 @@ fn fields_are_where_the_table_says() {
         ("flags", Header { resend: true, ..base }),
         ("request id", Header { request: RequestId(!0), ..base }),
         ("epoch", Header { epoch: Epoch(!0), ..base }),
-        ("decided watermark", Header { decided: Transaction(!0), ..base }),
-        ("stable watermark", Header { stable: Transaction(!0), ..base }),
         ("body length", Header { body_len: !0, ..base }),
         ("payload length", Header { payload_len: !0, ..base }),
         ("CRC-32C of body and payload", Header { content_crc: !0, ..base }),
@@ -163,7 +157,7 @@ fn fields_are_where_the_table_says() {
     for (field, header) in changed {
         let &(offset, len, _) = table.iter().find(|row| row.2.starts_with(field)).expect(field);
         let (before, after) = (base.encode(), header.encode());
-        let differ: Vec<usize> = (0..52).filter(|&at| before[at] != after[at]).collect();
+        let differ: Vec<usize> = (0..36).filter(|&at| before[at] != after[at]).collect();
         assert_eq!(differ, (offset..offset + len).collect::<Vec<_>>(), "{field}");
     }
     // Least significant byte first.

@@ -82,7 +82,13 @@ fn the_largest_messages_fit() {
     let parts = vec![WritePart { part, stored: UNIT_SIZE as u32, digests: digests.clone() }; PARTS_MAX];
     let time = Some(Timestamp { secs: 1, nanos: 2 });
     let write = Change::Write { id: ObjectId::ROOT, size: Some(1), mtime: time, mode: Some(0), parts };
-    let change = Request::Change { transaction: Transaction(1), now: Timestamp::default(), change: write };
+    let change = Request::Change {
+        transaction: Transaction(1),
+        generation: Generation(1),
+        participants: 1,
+        now: Timestamp::default(),
+        change: write,
+    };
     assert!(bytes(&change).len() <= BODY_MAX);
 
     let records = vec![PartRecord { generation: Generation(1), digests }; PARTS_MAX];

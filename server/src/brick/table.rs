@@ -20,7 +20,7 @@ pub(super) struct Place {
 
 struct Row {
     place: Place,
-    /// Round of `SyncAll` in which the name was given, or 0 when it is known to be durable.
+    /// Round of `Checkpoint` in which the name was given, or 0 when it is known to be durable.
     round: u32,
     used: u32,
 }

@@ -127,8 +127,6 @@ impl Rig {
             resend: self.resend,
             request: RequestId(1),
             epoch: self.epoch,
-            decided: Transaction(0),
-            stable: Transaction(0),
             body_len: 0,
             payload_len: 0,
             content_crc: 0,
@@ -153,7 +151,13 @@ impl Rig {
     }
 
     fn changing(&self, change: Change) -> Request {
-        Request::Change { transaction: Transaction(1), now: self.now, change }
+        Request::Change {
+            transaction: Transaction(1),
+            generation: Generation(1),
+            participants: 1,
+            now: self.now,
+            change,
+        }
     }
 
     #[track_caller]

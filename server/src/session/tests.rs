@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameKind, HEADER_LEN, Header, seal};
-use net_raid_proto::ids::{Epoch, ObjectId, RequestId, Transaction};
+use net_raid_proto::ids::{Epoch, Generation, ObjectId, RequestId};
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX};
 use net_raid_proto::message::{Answer, BrickState, Fault, Part, Reply, Request, VERSION_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::{Context, Service, SlowWork, serve};
 
-/// Answers by kind of request: `SyncAll` is slow and waits for the gate, `StatFs` and
+/// Answers by kind of request: `Checkpoint` is slow and waits for the gate, `StatFs` and
 /// `PurgeOrphans` (slow) panic, `GetXattr` returns its name, `ReadLink` whether it was resent,
 /// `SetMembership` cannot be sent here, `Read` returns bytes that count.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Service for Fake {
                 let brick = Box::new(BrickState::Unusable { why: format!("fake at {now_ms}") });
                 Ok(Reply::Welcome { version: 77, features: 77, brick })
             }
-            Request::SyncAll => {
+            Request::Checkpoint { .. } => {
                 self.wait_for_gate();
                 Ok(Reply::Done)
             }
@@ -82,7 +82,7 @@ impl Service for Fake {
     }
 
     fn is_slow(&self, request: &Request) -> bool {
-        matches!(request, Request::SyncAll | Request::PurgeOrphans | Request::Own { .. })
+        matches!(request, Request::Checkpoint { .. } | Request::PurgeOrphans | Request::Own { .. })
     }
 }
 
@@ -164,8 +164,6 @@ fn header(id: u64) -> Header {
         resend: false,
         request: RequestId(id),
         epoch: Epoch(3),
-        decided: Transaction(0),
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,

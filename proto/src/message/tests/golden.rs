@@ -27,8 +27,6 @@ fn header(kind: FrameKind, request: u64) -> Header {
         resend: false,
         request: RequestId(request),
         epoch: Epoch(0),
-        decided: Transaction(0),
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,

@@ -180,6 +180,8 @@ fn attribute_change() -> impl Strategy<Value = Change> {
         }),
         (id(), bytes()).prop_map(|(id, name)| Change::RemoveXattr { id, name }),
         id().prop_map(|id| Change::Purge { id }),
+        (id(), name(), id()).prop_map(|(parent, name, id)| Change::Detach { parent, name, id }),
+        (id(), id(), name()).prop_map(|(id, parent, name)| Change::Attach { id, parent, name }),
     ]
 }
 
@@ -224,7 +226,10 @@ fn control_request() -> impl Strategy<Value = Request> {
         membership().prop_map(|membership| Request::SetMembership { membership }),
         Just(Request::Ping),
         (id(), vec(name(), 0..10)).prop_map(|(id, path)| Request::Resolve { id, path }),
-        Just(Request::SyncAll),
+        generation().prop_map(|generation| Request::Checkpoint { generation }),
+        generation().prop_map(|generation| Request::Complete { generation }),
+        vec(transaction(), 0..20).prop_map(|transactions| Request::Abort { transactions }),
+        any::<u64>().prop_map(|cursor| Request::ReadLog { cursor }),
         Just(Request::PurgeOrphans),
     ]
 }
@@ -250,11 +255,17 @@ fn object_request() -> impl Strategy<Value = Request> {
 }
 
 pub fn request() -> impl Strategy<Value = Request> {
-    let change = (transaction(), timestamp(), change());
+    let change = (transaction(), generation(), any::<u16>(), timestamp(), change());
     prop_oneof![
         9 => control_request(),
         11 => object_request(),
-        6 => change.prop_map(|(transaction, now, change)| Request::Change { transaction, now, change }),
+        6 => change.prop_map(|(transaction, generation, participants, now, change)| Request::Change {
+            transaction,
+            generation,
+            participants,
+            now,
+            change
+        }),
     ]
 }
 
@@ -297,6 +308,27 @@ pub fn brick_state() -> impl Strategy<Value = BrickState> {
     ]
 }
 
+pub fn logged() -> impl Strategy<Value = Logged> {
+    prop_oneof![
+        vec(part(), 0..8).prop_map(|parts| Logged::Write { parts }),
+        any::<(u64, u64)>().prop_map(|(size, brick_len)| Logged::Truncate { size, brick_len }),
+        any::<(u64, u64)>().prop_map(|(unit, count)| Logged::Punch { unit, count }),
+    ]
+}
+
+fn log_entry() -> impl Strategy<Value = LogEntry> {
+    (transaction(), generation(), any::<u16>(), id(), logged(), any::<bool>()).prop_map(
+        |(transaction, generation, participants, id, what, whole)| LogEntry {
+            transaction,
+            generation,
+            participants,
+            id,
+            what,
+            whole,
+        },
+    )
+}
+
 pub fn reply() -> impl Strategy<Value = Reply> {
     let space = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     let record = (generation(), digests()).prop_map(|(generation, digests)| PartRecord { generation, digests });
@@ -315,6 +347,8 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         }),
         vec(record, 0..8).prop_map(Reply::Read),
         (vec(any::<(u64, u64)>(), 0..20), any::<bool>()).prop_map(|(ranges, more)| Reply::Ranges { ranges, more }),
+        any::<u64>().prop_map(|logged| Reply::Written { logged }),
+        (vec(log_entry(), 0..8), of(any::<u64>())).prop_map(|(entries, next)| Reply::Log { entries, next }),
     ]
 }
 

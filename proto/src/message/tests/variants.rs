@@ -58,14 +58,20 @@ macro_rules! variants {
 
 variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
-    ListXattr, StatFs, Read, Allocated, Change, Fsync, SyncAll, Release, PurgeOrphans,
+    ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
+    PurgeOrphans,
 ], heading "Requests");
 
 variants!(changes: Change from change, [
     Create, Link, Unlink, Rmdir, Rename, SetAttr, SetXattr, RemoveXattr, Write, Truncate, Punch, Allocate, Purge,
+    Detach, Attach,
 ], heading "Changes");
 
-variants!(replies: Reply from reply, [Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges], heading "Replies");
+variants!(replies: Reply from reply, [
+    Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log,
+], heading "Replies");
+
+variants!(logged: Logged from logged, [Write, Truncate, Punch]);
 
 variants!(faults: Fault from fault, [
     Errno, Unresolved, StaleEpoch, Held, Refused, Failed, Version,

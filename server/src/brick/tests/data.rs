@@ -220,7 +220,7 @@ fn everything_can_be_synced() {
             rig.change(rig.create(id(9), &format!("n{number}"), number, kind));
             rig.ok(Request::Fsync { id: id(number), data_only: false });
         }
-        rig.ok(Request::SyncAll);
+        rig.ok(Request::Checkpoint { generation: Generation(1) });
         rig.ok(Request::Fsync { id: ROOT, data_only: false });
         let Reply::Space(space) = rig.ok(Request::StatFs) else { panic!("no space") };
         assert!(space.total > space.free && space.free >= space.available);

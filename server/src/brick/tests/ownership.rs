@@ -21,8 +21,6 @@ fn state(brick: &Brick<RealDisk>) -> BrickState {
         resend: false,
         request: RequestId(0),
         epoch: Epoch(0),
-        decided: Transaction(0),
-        stable: Transaction(0),
         body_len: 0,
         payload_len: 0,
         content_crc: 0,

@@ -29,7 +29,7 @@ fn context(slow: SlowWork) -> Arc<Context<Fake>> {
 async fn waits_for_work_in_flight() {
     let context = context(SlowWork::Threads);
     let mut first = owner(&context, 3).await;
-    first.send(2, &Request::SyncAll, &[]).await;
+    first.send(2, &Request::Checkpoint { generation: Generation(1) }, &[]).await;
     first.send(3, &Request::Ping, &[]).await;
     assert_eq!(first.receive().await.0.request, RequestId(3));
 

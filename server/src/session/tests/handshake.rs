@@ -37,7 +37,7 @@ async fn any_header_version_may_say_hello_but_not_go_on() {
 
 #[tokio::test]
 async fn other_first_requests_end_the_connection() {
-    for request in [Request::Ping, Request::SyncAll, echo("x")] {
+    for request in [Request::Ping, Request::Checkpoint { generation: Generation(1) }, echo("x")] {
         let mut client = Client::connect(SlowWork::Threads);
         client.send(1, &request, &[]).await;
         let context = client.context.clone();

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_slow_request_delays_no_fast_one() {
     let mut client = Client::welcome(SlowWork::Threads).await;
-    client.send(1, &Request::SyncAll, &[]).await;
+    client.send(1, &Request::Checkpoint { generation: Generation(1) }, &[]).await;
     for id in 2..50 {
         client.send(id, &echo(&id.to_string()), &[]).await;
         let (header, answer, _) = client.receive().await;
@@ -20,7 +20,7 @@ async fn a_slow_request_delays_no_fast_one() {
 async fn inline_work_is_answered_in_order() {
     let mut client = Client::welcome(SlowWork::Inline).await;
     client.context.service.open_gate();
-    client.send(1, &Request::SyncAll, &[]).await;
+    client.send(1, &Request::Checkpoint { generation: Generation(1) }, &[]).await;
     client.send(2, &Request::Ping, &[]).await;
     assert_eq!(client.receive().await.0.request, RequestId(1));
     assert_eq!(client.receive().await.0.request, RequestId(2));
@@ -43,7 +43,7 @@ async fn a_storm_of_slow_and_fast_loses_nothing() {
     let (mut reader, mut writer) = split(std::mem::replace(&mut client.stream, duplex(1).0));
     let sender = tokio::spawn(async move {
         for id in 0..2000u64 {
-            let request = if id % 3 == 0 { Request::SyncAll } else { read(id as u32) };
+            let request = if id % 3 == 0 { Request::Checkpoint { generation: Generation(1) } } else { read(id as u32) };
             writer.write_all(&frame(id, &request, &[])).await.unwrap();
         }
         writer
@@ -123,7 +123,7 @@ async fn a_panic_is_answered_and_ends_the_connection() {
 #[tokio::test]
 async fn work_in_flight_ends_before_the_session() {
     let mut client = Client::welcome(SlowWork::Threads).await;
-    client.send(1, &Request::SyncAll, &[]).await;
+    client.send(1, &Request::Checkpoint { generation: Generation(1) }, &[]).await;
     client.send(2, &Request::Ping, &[]).await;
     assert_eq!(client.receive().await.0.request, RequestId(2));
     client.stop.send_replace(true);
@@ -138,7 +138,7 @@ async fn work_in_flight_ends_before_the_session() {
 #[tokio::test]
 async fn the_reply_to_a_client_that_is_gone_is_dropped() {
     let mut client = Client::welcome(SlowWork::Threads).await;
-    client.send(1, &Request::SyncAll, &[]).await;
+    client.send(1, &Request::Checkpoint { generation: Generation(1) }, &[]).await;
     client.send(2, &Request::Ping, &[]).await;
     client.receive().await.1.unwrap();
     drop(client.stream);
