@@ -65,7 +65,7 @@ impl Node {
     pub fn start(&self) {
         let disk = RealDisk::open(&self.dir).expect("open the directory");
         let ownership = self.ownership.unwrap_or_else(|| disk.ownership());
-        let options = BrickOptions { ownership, brick: BrickId(random()) };
+        let options = BrickOptions { ownership, brick: BrickId(random()), boot: "boot".into() };
         let brick = Brick::open(disk, options).expect("open the brick");
         let brick = Liar { brick, lies: Arc::clone(&self.lies) };
         let start = Instant::now();

@@ -55,6 +55,7 @@ impl<D: Disk> Brick<D> {
     pub(super) fn gone(&self, id: ObjectId, records: &Records) -> Result<()> {
         self.table.forget(id);
         self.cache.remove(id);
+        self.forget_waiting(id);
         if *records == Records::Side { self.remove_side(id) } else { Ok(()) }
     }
 
@@ -107,6 +108,7 @@ impl<D: Disk> Brick<D> {
             return Ok(());
         }
         self.cache.remove(id);
+        self.forget_waiting(id);
         self.remove_side(id)
     }
 }

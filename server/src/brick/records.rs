@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use net_raid_proto::ids::Generation;
-use net_raid_proto::limits::UNIT_SIZE;
+use net_raid_proto::ids::{Digest, Generation};
+use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::WritePart;
 
 use super::Brick;
@@ -56,7 +56,7 @@ impl<D: Disk> Brick<D> {
     pub(super) fn reserve_records(&self, node: &Node<D>, state: &mut State<D>, parts: &[WritePart]) -> Result<()> {
         if state.meta.records != Records::Side {
             if parts.iter().all(|part| part.part.unit == 0) {
-                return Ok(());
+                return self.reserve_inline(node, state, parts);
             }
             self.move_aside(node, state)?;
         }
@@ -76,6 +76,22 @@ impl<D: Disk> Brick<D> {
             }
         }
         Ok(())
+    }
+
+    /// The same in the attribute: holes take as much space there as digests.
+    fn reserve_inline(&self, node: &Node<D>, state: &mut State<D>, parts: &[WritePart]) -> Result<()> {
+        let ends = parts.iter().map(|part| (part.part.offset + part.part.len) as usize / BLOCK_SIZE);
+        let (generation, mut digests) = match &state.meta.records {
+            Records::Inline { generation, digests } => (*generation, digests.clone()),
+            _ => (Generation(0), Vec::new()),
+        };
+        let needed = ends.max().unwrap_or(0);
+        if digests.len() >= needed {
+            return Ok(());
+        }
+        digests.resize(needed, Digest::HOLE);
+        let meta = Meta { records: Records::Inline { generation, digests }, ..state.meta.clone() };
+        self.put_meta(node, state, meta)
     }
 
     /// Writes records. Inline ones go into `meta`, which the caller writes.

@@ -9,6 +9,7 @@ mod ownership;
 mod random;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use md5::{Digest as _, Md5};
 use net_raid_proto::frame::{FrameKind, Header};
@@ -37,6 +38,8 @@ struct Rig {
     epoch: Epoch,
     resend: bool,
     now: Timestamp,
+    generation: AtomicU64,
+    transaction: AtomicU64,
 }
 
 fn name(text: &str) -> Name {
@@ -83,7 +86,11 @@ fn digest(block: &[u8]) -> Digest {
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
     let disk = RealDisk::open(path).expect("a directory");
-    Brick::open(disk, BrickOptions { ownership, brick: BRICK })
+    Brick::open(disk, options(ownership))
+}
+
+fn options(ownership: Ownership) -> BrickOptions {
+    BrickOptions { ownership, brick: BRICK, boot: "b".into() }
 }
 
 impl Rig {
@@ -91,7 +98,16 @@ impl Rig {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
         let brick = open(dir.path(), ownership).expect("a brick");
         let now = Timestamp { secs: 1_000_000, nanos: 5 };
-        let mut rig = Rig { dir, brick, ownership, epoch: Epoch(0), resend: false, now };
+        let mut rig = Rig {
+            dir,
+            brick,
+            ownership,
+            epoch: Epoch(0),
+            resend: false,
+            now,
+            generation: AtomicU64::new(1),
+            transaction: AtomicU64::new(1),
+        };
         rig.ok(Request::Format { label: Box::new(label()) });
         rig.own(1);
         rig
@@ -104,10 +120,23 @@ impl Rig {
     }
 
     fn own(&mut self, epoch: u64) {
-        let (epoch, generation) = (Epoch(epoch), Generation(epoch));
+        self.generation.fetch_max(epoch, Relaxed);
+        let (epoch, generation) = (Epoch(epoch), self.generation());
         let volume = VOLUME;
         self.ok(Request::Own { volume, epoch, generation, holder: holder(1), take_over: false });
         self.epoch = epoch;
+    }
+
+    fn generation(&self) -> Generation {
+        Generation(self.generation.load(Relaxed))
+    }
+
+    /// A checkpoint: everything is in its place afterwards.
+    #[track_caller]
+    fn checkpoint(&self) {
+        let generation = Generation(self.generation.fetch_add(1, Relaxed));
+        self.ok(Request::Checkpoint { generation });
+        self.ok(Request::Complete { generation });
     }
 
     /// As after kill -9 of the server.
@@ -152,8 +181,8 @@ impl Rig {
 
     fn changing(&self, change: Change) -> Request {
         Request::Change {
-            transaction: Transaction(1),
-            generation: Generation(1),
+            transaction: Transaction(self.transaction.fetch_add(u64::from(!self.resend), Relaxed)),
+            generation: self.generation(),
             participants: 1,
             now: self.now,
             change,
@@ -242,7 +271,7 @@ impl Rig {
     #[track_caller]
     fn write(&self, id: ObjectId, offset: u64, data: &[u8]) {
         let (request, payload) = self.write_request(id, offset, data, Some(offset + data.len() as u64));
-        assert_eq!(self.ask(request, &payload).0, Ok(Reply::Done));
+        assert!(matches!(self.ask(request, &payload).0, Ok(Reply::Written { .. })));
     }
 
     /// Whole blocks, with the records of their units.
