@@ -5,6 +5,7 @@ mod damage;
 mod data;
 mod faults;
 mod formats;
+mod log;
 mod ownership;
 mod random;
 
