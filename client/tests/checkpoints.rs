@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::liar::Entry;
 use common::{Cluster, create};
-use net_raid_client::volume::{File, Volume, WriteMeta};
-use net_raid_proto::ids::{Generation, Transaction};
+use net_raid_client::volume::{File, PathSource, Volume, WriteMeta};
+use net_raid_proto::ids::{Generation, Name, ObjectId, Transaction};
 use net_raid_proto::membership::SlotState;
 use net_raid_proto::message::{Change, Request};
 
@@ -311,6 +311,70 @@ fn writes_wait_for_the_checkpoint_of_a_log_that_is_very_full() {
         assert!(complete.is_some() && complete < entries.iter().position(is_write));
         volume.close().await;
     });
+}
+
+#[test]
+fn a_checkpoint_waits_for_the_changes_of_its_generation_and_for_no_others() {
+    block_on(async {
+        let (cluster, volume, file) = prepared(1, 2).await;
+        let next = completed(&cluster.journal.take(), &[0, 1])[0] + 1;
+        cluster.nodes[1].freeze(true);
+        let writing = tokio::spawn({
+            let (volume, file) = (Arc::clone(&volume), Arc::clone(&file));
+            async move { write(&volume, &file, 0, 4096).await }
+        });
+        until("the write arrives", || cluster.journal.entries().iter().any(is_write)).await;
+        let syncing = tokio::spawn({
+            let volume = Arc::clone(&volume);
+            async move { volume.sync_all().await }
+        });
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(cluster.journal.entries().iter().find_map(checkpoint_of), None);
+        assert!(!writing.is_finished() && !syncing.is_finished());
+        cluster.nodes[1].freeze(false);
+        writing.await.unwrap().unwrap();
+        syncing.await.unwrap().unwrap();
+        let entries = cluster.journal.take();
+        assert_eq!(completed(&entries, &[0, 1]), [next]);
+        assert!(entries.iter().rposition(is_write) < entries.iter().position(|entry| checkpoint_of(entry).is_some()));
+        volume.close().await;
+    });
+}
+
+#[test]
+fn a_change_that_waits_for_servers_keeps_its_generation_open() {
+    block_on(async {
+        let (cluster, volume, file) = prepared(5, 3).await;
+        volume.set_paths(Arc::new(OnlyF));
+        let next = completed(&cluster.journal.take(), &[0, 1, 2])[0] + 1;
+        for victim in &cluster.nodes[1..] {
+            victim.kill_and_wait().await;
+        }
+        assert_eq!(write(&volume, &file, 0, 12288).await, Err(libc::EIO));
+        assert_eq!(volume.sync_all().await.unwrap_err().errno(), libc::EIO);
+        assert!(cluster.journal.entries().iter().any(is_write));
+        assert_eq!(cluster.journal.entries().iter().find_map(checkpoint_of), None);
+        cluster.nodes[1..].iter().for_each(|victim| victim.start());
+        cluster.wait_event("volume online").await;
+        volume.sync_all().await.unwrap();
+        let entries = cluster.journal.take();
+        let first = entries.iter().position(|entry| checkpoint_of(entry).is_some());
+        assert_eq!(first.and_then(|at| checkpoint_of(&entries[at])), Some(Generation(next)));
+        let of_generation = |e: &Entry| matches!(e.request, Request::Change { generation, .. } if generation.0 == next);
+        assert!(entries.iter().rposition(|entry| of_generation(entry) && entry.done) < first);
+        volume.close().await;
+    });
+}
+
+/// Everything is called `f` in the root.
+struct OnlyF;
+
+impl PathSource for OnlyF {
+    fn path_of(&self, id: ObjectId) -> Option<Vec<Name>> {
+        Some(if id == ObjectId::ROOT { Vec::new() } else { vec![Name::new(b"f").unwrap()] })
+    }
 }
 
 /// Aborted transactions and where, in order.
