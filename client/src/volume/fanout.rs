@@ -173,7 +173,7 @@ impl Core {
             return self.outlast(asks, outcomes, (guard, ticket)).await;
         }
         match judge(&outcomes) {
-            Verdict::Undo(_) => self.outlast(asks, outcomes, (guard, ticket)).await,
+            Verdict::Undo(_) | Verdict::Differs(..) => self.outlast(asks, outcomes, (guard, ticket)).await,
             verdict => Ok(self.conclude(verdict).await.map(|()| guard)?),
         }
     }
@@ -198,9 +198,9 @@ impl Core {
         asks.iter().map(|ask| ask.slot).zip(outcomes).collect()
     }
 
-    /// More members are gone than may be dropped, or some have the change and others no room for it: it is completed, or
-    /// taken back, by a task of its own, as soon as enough members answer, and the caller waits for that no longer than
-    /// `timeout`.
+    /// More members are gone than may be dropped, or some have the change and others do not: it is completed, or taken back,
+    /// or those that differ are dropped, by a task of its own, as soon as enough members answer; the caller waits for that
+    /// no longer than `timeout`.
     async fn outlast<G: Send + 'static>(
         self: &Arc<Core>,
         asks: Vec<Ask>,
@@ -240,7 +240,7 @@ impl Core {
                 return Ok(outcomes);
             }
             if seen.changed().await.is_err() {
-                return Err(VolumeError::Lost("the volume was closed".into()));
+                return Err(closed());
             }
             asks.retain(|ask| lost.has(ask.slot));
             outcomes.retain(|(slot, _)| !lost.has(*slot));
@@ -299,14 +299,22 @@ impl Core {
         }
     }
 
-    /// Members that could not do what the others did are not the same any more.
-    pub(super) async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
+    /// Members that could not do what the others did are not the same any more: drops them, as soon as that is allowed.
+    async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
         let what = std::io::Error::from_raw_os_error(errno).to_string();
         for slot in slots.iter() {
             let event = Event::Inconsistency { object: "-".into(), what: format!("it alone refused a change: {what}") };
             self.log(Some(slot), &event);
         }
-        self.drop_members(slots, &format!("it refused a change that the others made: {what}")).await
+        let reason = format!("it refused a change that the others made: {what}");
+        let mut seen = self.members.watch();
+        while self.drop_members(slots, &reason).await.is_err() {
+            self.members.check_owned()?;
+            if seen.changed().await.is_err() {
+                return Err(closed());
+            }
+        }
+        Ok(())
     }
 
     /// The same request to all current members.
@@ -377,6 +385,10 @@ impl From<VolumeError> for ApplyError {
     fn from(error: VolumeError) -> ApplyError {
         ApplyError { error, _ticket: None }
     }
+}
+
+fn closed() -> VolumeError {
+    VolumeError::Lost("the volume was closed".into())
 }
 
 fn stale() -> CallError {
