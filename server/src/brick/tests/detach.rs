@@ -19,7 +19,7 @@ fn a_detached_file_keeps_its_bytes_until_it_is_attached() {
     for mut rig in Rig::both() {
         rig.change(rig.create(ROOT, "d", 9, Kind::Directory));
         rig.file("a", 10);
-        rig.write(id(10), 0, &pattern(1, 300_000));
+        rig.write(id(10), 0, &pattern(1, 300 * 1024));
         rig.own(2);
         rig.now.secs += 1;
         rig.change_fails(detach(ROOT, "a", 11), libc::ESTALE);
@@ -38,7 +38,7 @@ fn a_detached_file_keeps_its_bytes_until_it_is_attached() {
         assert_eq!([ROOT, id(9), id(10)].map(|id| rig.entry(id).stamp.0), [2, 2, 2]);
         assert_eq!(rig.entry(id(9)).attr.mtime, rig.now);
         rig.ok(Request::PurgeOrphans);
-        assert_eq!(rig.read_checked(id(10), 0, 300_000), pattern(1, 300_000));
+        assert_eq!(rig.read_checked(id(10), 0, 300 * 1024), pattern(1, 300 * 1024));
     }
 }
 
