@@ -362,6 +362,7 @@ impl Assembly<'_> {
         session: Session,
     ) -> Result<Arc<Core>, AssemblyError> {
         let record = self.newest_record(&members, &spares, session.volume)?;
+        let unfinished = unfinished(&members, &record);
         let spare_seats = spares
             .iter()
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
@@ -387,6 +388,9 @@ impl Assembly<'_> {
             cache: BlockCache::new(self.config.cache_size),
         });
         core.drop_absent(strangers).await?;
+        if let Some(complete) = unfinished {
+            core.recover(complete).await.map_err(|error| AssemblyError(format!("not recovered: {error}")))?;
+        }
         core.enlist_spares(&spares).await;
         core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
         Ok(core)
@@ -402,6 +406,19 @@ impl Assembly<'_> {
         let newest = labels.map(|label| &label.membership).max_by_key(|record| record.version);
         newest.cloned().ok_or_else(|| AssemblyError("no server answers any more".into()))
     }
+}
+
+/// The newest generation that a current member completed, when they may differ in what came after it: the last owner did
+/// not give all of them up, or not after the same generation.
+fn unfinished(members: &[Candidate], record: &Membership) -> Option<Generation> {
+    let current = |label: &Label| record.current_slots().any(|slot| record.slots[slot.index()].brick == label.brick);
+    let states = members.iter().filter_map(|candidate| match candidate.state.as_deref() {
+        Ok(BrickState::Labelled { label, holder }) if current(label) => Some((label.complete, holder.is_some())),
+        _ => None,
+    });
+    let states: Vec<(Generation, bool)> = states.collect();
+    let newest = states.iter().map(|(complete, _)| *complete).max()?;
+    states.iter().any(|(complete, held)| *held || *complete != newest).then_some(newest)
 }
 
 /// Slots whose connection leads to something else than the slot's brick.
