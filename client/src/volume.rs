@@ -15,6 +15,7 @@ mod members;
 pub mod plan;
 mod query;
 mod read;
+mod recovery;
 mod resize;
 mod seek;
 mod write;

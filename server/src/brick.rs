@@ -8,6 +8,7 @@ mod attr;
 mod checkpoint;
 mod create;
 mod data;
+mod detach;
 mod digest;
 mod error;
 mod label;
@@ -247,7 +248,8 @@ impl<D: Disk> Brick<D> {
                 self.allocate(*id, *size, (*offset, *len), *keep_size, now)
             }
             Change::Purge { id } => self.purge(*id),
-            Change::Detach { .. } | Change::Attach { .. } => Err(error::errno(libc::ENOSYS)),
+            Change::Detach { parent, name, id } => self.detach(*parent, name, *id, (now, resend)),
+            Change::Attach { id, parent, name } => self.attach(*id, *parent, name, (now, resend)),
         }
     }
 

@@ -369,6 +369,7 @@ impl Assembly<'_> {
         let record = self.newest_record(&members, &spares, session.volume)?;
         let complete = newest_complete(&members, &spares, session.volume);
         let checkpoints = Checkpoints::new(session.generation, complete);
+        let unfinished = unfinished(&members, &record);
         let spare_seats = spares
             .iter()
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
@@ -395,6 +396,9 @@ impl Assembly<'_> {
             cache: BlockCache::new(self.config.cache_size),
         });
         core.drop_absent(strangers).await?;
+        if let Some(complete) = unfinished {
+            core.recover(complete).await.map_err(|error| AssemblyError(format!("not recovered: {error}")))?;
+        }
         core.enlist_spares(&spares).await;
         core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
         // From here on the labels say how far this owner is, so that the next one can begin beyond it.
@@ -418,6 +422,19 @@ impl Assembly<'_> {
 fn newest_complete(members: &[Candidate], spares: &[Candidate], volume: VolumeId) -> Generation {
     let labels = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
     labels.map(|label| label.complete).max().unwrap_or(Generation(0))
+}
+
+/// The newest generation that a current member completed, when they may differ in what came after it: the last owner did
+/// not give all of them up, or not after the same generation.
+fn unfinished(members: &[Candidate], record: &Membership) -> Option<Generation> {
+    let current = |label: &Label| record.current_slots().any(|slot| record.slots[slot.index()].brick == label.brick);
+    let states = members.iter().filter_map(|candidate| match candidate.state.as_deref() {
+        Ok(BrickState::Labelled { label, holder }) if current(label) => Some((label.complete, holder.is_some())),
+        _ => None,
+    });
+    let states: Vec<(Generation, bool)> = states.collect();
+    let newest = states.iter().map(|(complete, _)| *complete).max()?;
+    states.iter().any(|(complete, held)| *held || *complete != newest).then_some(newest)
 }
 
 /// Slots whose connection leads to something else than the slot's brick.

@@ -115,7 +115,7 @@ impl Core {
 
     /// Reads directories of a brick until it has come by an object, whose names nobody knows: it is open, and the name
     /// that it was opened by is gone, but not its last. As slow as it is rare.
-    async fn search(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
+    pub(super) async fn search(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
         let mut waiting = vec![(ObjectId::ROOT, 0)];
         while let Some((directory, cursor)) = waiting.pop() {
             let request = Request::ReadDir { id: directory, cursor, attributes: false };

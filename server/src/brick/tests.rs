@@ -3,6 +3,7 @@
 mod changes;
 mod damage;
 mod data;
+mod detach;
 mod faults;
 mod formats;
 mod log;
