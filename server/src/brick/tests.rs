@@ -5,6 +5,7 @@ mod damage;
 mod data;
 mod faults;
 mod formats;
+mod labels;
 mod ownership;
 mod random;
 
@@ -81,9 +82,13 @@ fn digest(block: &[u8]) -> Digest {
     Digest(Md5::digest(&padded).into())
 }
 
+fn options(ownership: Ownership) -> BrickOptions {
+    BrickOptions { ownership, brick: BRICK }
+}
+
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
     let disk = RealDisk::open(path).expect("a directory");
-    Brick::open(disk, BrickOptions { ownership, brick: BRICK })
+    Brick::open(disk, options(ownership))
 }
 
 impl Rig {

@@ -485,8 +485,8 @@ impl Disk for SimDisk {
             let mut inode = files.copy(ino);
             match (parent.names.contains_key(to_name), inode.is_directory(), parent.nlink) {
                 (true, ..) => return Err(errno(libc::EEXIST)),
-                (_, true, _) => return Err(errno(libc::EPERM)),
                 (.., 0) => return Err(errno(libc::ENOENT)),
+                (_, true, _) => return Err(errno(libc::EPERM)),
                 _ => {}
             }
             inode.nlink += 1;
@@ -523,8 +523,11 @@ impl Disk for SimDisk {
 
     fn read_dir(&self, dir: &SimHandle, cursor: u64) -> io::Result<Vec<DirItem>> {
         self.ask(|files| {
-            let names = &files.directory(dir.ino)?.names;
-            let behind = names.iter().filter(|(_, entry)| entry.cookie > cursor);
+            let inode = files.directory(dir.ino)?;
+            if inode.nlink == 0 {
+                return Err(errno(libc::ENOENT));
+            }
+            let behind = inode.names.iter().filter(|(_, entry)| entry.cookie > cursor);
             let mut items: Vec<DirItem> =
                 behind.map(|(name, entry)| DirItem { name: name.clone(), next: entry.cookie }).collect();
             items.sort_by_key(|item| item.next);

@@ -47,12 +47,11 @@ macro_rules! both {
     }};
 }
 
-/// What two file systems agree on: not the time of a change, nor the size and blocks of a directory.
+/// What two file systems agree on: not the time of a change, the size of a directory, and where blocks are kept in reserve.
 fn comparable(stat: Stat) -> Stat {
     let zero = Timestamp { secs: 0, nanos: 0 };
-    let file = stat.kind == Kind::File;
     let size = if stat.kind == Kind::Directory { 0 } else { stat.size };
-    Stat { size, blocks: if file { stat.blocks } else { 0 }, atime: zero, mtime: zero, ..stat }
+    Stat { size, blocks: 0, atime: zero, mtime: zero, ..stat }
 }
 
 impl Pair {
@@ -155,8 +154,20 @@ impl Pair {
         if directory {
             ignore(both!(self, disk, dir = at, list(disk, dir)));
         } else {
-            ignore(both!(self, disk, file = at, disk.next_data(file, offset)));
+            self.compare_data(at, offset);
             ignore(both!(self, disk, link = at, disk.read_link(link)));
+        }
+    }
+}
+
+impl Pair {
+    /// ext4 writes zeros into a reserved block that is cut in its middle, so it may see data earlier.
+    fn compare_data(&mut self, at: usize, offset: u64) {
+        let real = outcome(self.real.next_data(&self.open[at].0, offset));
+        match (real, outcome(self.sim.next_data(&self.open[at].1, offset))) {
+            (Ok(Some((real, _))), Ok(Some((sim, _)))) => assert!(real <= sim),
+            (Ok(_), Ok(None)) => {}
+            (real, sim) => assert_eq!(real, sim),
         }
     }
 }
