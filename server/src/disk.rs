@@ -5,6 +5,8 @@
 //! at most checked names, so no call can leave the brick's directory or follow a symbolic link.
 
 mod real;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 pub use real::{LockError, RealDisk, RealHandle, RootError};
 

@@ -1,5 +1,5 @@
-//! The label files: two copies, written in turn, each whole and durable before the other is touched.
-//! See docs/on-disk.md.
+//! The label files: two copies, written in turn, each durable before the other is touched. Both have the same length for
+//! ever, so that a write needs no space, no journal, and one sync. See docs/on-disk.md.
 
 use std::io;
 
@@ -15,6 +15,10 @@ use crate::disk::{Disk, RenameMode};
 const MAGIC: [u8; 8] = *b"NRlabel\n";
 const HEADER_LEN: usize = 8 + 2 + 2 + 8 + 4 + 4;
 const CRC_AT: usize = HEADER_LEN - 4;
+/// Labels are written in whole pages, so that the kernel need not read one first.
+const PAGE: usize = 4096;
+/// Bytes of a label file, for ever: room for the largest label.
+pub(super) const FILE_LEN: usize = (HEADER_LEN + BODY_MAX).next_multiple_of(PAGE);
 
 /// What a label file says.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -111,20 +115,24 @@ pub(super) fn load<D: Disk>(disk: &D, area: &D::Handle) -> Result<Option<(u64, S
     valid.max_by_key(|(sequence, _)| *sequence).map(Some).ok_or(OpenError::LabelsDamaged)
 }
 
-/// Writes a label durably over the older copy.
+/// Writes a label durably over the older copy, in place: the file keeps its blocks, so a full disk is no hindrance.
 pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<()> {
-    let bytes = encode(sequence, stored)?;
-    let name = file_name(sequence);
-    let (file, _) = disk.open(area, &[&name])?;
+    let mut bytes = encode(sequence, stored)?;
+    let (file, stat) = disk.open(area, &[&file_name(sequence)])?;
+    // What is left of a longer label behind this one is not read. A file that lost its length gets it back.
+    let whole = stat.size >= FILE_LEN as u64;
+    bytes.resize(if whole { bytes.len().next_multiple_of(PAGE) } else { FILE_LEN }, 0);
     disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
-    disk.truncate(&file, bytes.len() as u64)?;
-    disk.sync_all(&file)
+    disk.sync_data(&file)
 }
 
 /// Writes both copies for the first time: a copy appears whole or not at all.
+///
+/// The padding is written, not reserved: blocks that are only reserved would need the journal when they are first used.
 pub(super) fn store_first<D: Disk>(disk: &D, area: &D::Handle, stored: &Stored) -> io::Result<()> {
     for sequence in [0, 1] {
-        let bytes = encode(sequence, stored)?;
+        let mut bytes = encode(sequence, stored)?;
+        bytes.resize(FILE_LEN, 0);
         let fresh = internal("label.new");
         match disk.unlink(area, &fresh) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),

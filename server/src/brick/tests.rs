@@ -7,6 +7,7 @@ mod detach;
 mod faults;
 mod formats;
 mod log;
+mod labels;
 mod ownership;
 mod random;
 
@@ -84,6 +85,10 @@ fn digest(block: &[u8]) -> Digest {
     let mut padded = block.to_vec();
     padded.resize(BLOCK_SIZE, 0);
     Digest(Md5::digest(&padded).into())
+}
+
+fn options(ownership: Ownership) -> BrickOptions {
+    BrickOptions { ownership, brick: BRICK }
 }
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
