@@ -412,6 +412,19 @@ fn a_write_that_some_have_no_room_for_is_taken_back_from_the_others() {
 }
 
 #[test]
+fn a_member_that_cannot_take_a_write_back_is_dropped() {
+    block_on(async {
+        let (cluster, volume, file) = prepared(1, 3).await;
+        cluster.nodes[1].script.full.store(1, Ordering::SeqCst);
+        cluster.nodes[2].script.no_aborts.store(true, Ordering::SeqCst);
+        assert_eq!(write(&volume, &file, 0, 4096).await, Err(libc::ENOSPC));
+        let dropped = cluster.events().lines().filter(|line| line.contains("member dropped")).count();
+        assert!(dropped == 1 && cluster.events().contains("127.0.0.1:3"), "{}", cluster.events());
+        volume.close().await;
+    });
+}
+
+#[test]
 fn a_write_that_finds_a_log_full_is_made_again_after_a_checkpoint() {
     block_on(async {
         // On one member, and on all alike.

@@ -30,8 +30,10 @@ pub struct Script {
     journal: Arc<Journal>,
     /// Writes tell that so many bytes wait in the log.
     pub logged: AtomicU64,
-    /// So many of the next writes find no room; aborts are answered with yes meanwhile.
+    /// So many of the next writes find no room.
     pub full: AtomicU32,
+    /// Aborts are refused; else they are answered with yes.
+    pub no_aborts: AtomicBool,
     /// So many of the next checkpoints find none.
     pub full_checkpoints: AtomicU32,
     held: Mutex<bool>,
@@ -42,8 +44,8 @@ impl Script {
     /// An honest brick.
     pub fn new(slot: usize, journal: Arc<Journal>) -> Arc<Script> {
         let (logged, full, full_checkpoints) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
-        let (held, let_go) = (Mutex::new(false), Condvar::new());
-        Arc::new(Script { slot, journal, logged, full, full_checkpoints, held, let_go })
+        let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
+        Arc::new(Script { slot, journal, logged, full, no_aborts, full_checkpoints, held, let_go })
     }
 
     /// Checkpoints are not answered while this is true.
@@ -67,6 +69,7 @@ impl Script {
                 Some(Err(Fault::Errno(libc::ENOSPC)))
             }
             Request::Checkpoint { .. } if no_room(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),
+            Request::Abort { .. } if self.no_aborts.load(Ordering::SeqCst) => Some(Err(Fault::Errno(libc::EIO))),
             Request::Abort { .. } => Some(Ok(Reply::Done)),
             _ => None,
         }
