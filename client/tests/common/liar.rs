@@ -32,7 +32,7 @@ pub struct Script {
     pub logged: AtomicU64,
     /// So many of the next writes find no room.
     pub full: AtomicU32,
-    /// Aborts are refused; else they are answered with yes.
+    /// Aborts are refused.
     pub no_aborts: AtomicBool,
     /// So many of the next checkpoints find none.
     pub full_checkpoints: AtomicU32,
@@ -70,7 +70,6 @@ impl Script {
             }
             Request::Checkpoint { .. } if no_room(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),
             Request::Abort { .. } if self.no_aborts.load(Ordering::SeqCst) => Some(Err(Fault::Errno(libc::EIO))),
-            Request::Abort { .. } => Some(Ok(Reply::Done)),
             _ => None,
         }
     }

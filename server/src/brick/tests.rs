@@ -6,8 +6,8 @@ mod data;
 mod detach;
 mod faults;
 mod formats;
-mod log;
 mod labels;
+mod log;
 mod ownership;
 mod random;
 
@@ -88,16 +88,12 @@ fn digest(block: &[u8]) -> Digest {
 }
 
 fn options(ownership: Ownership) -> BrickOptions {
-    BrickOptions { ownership, brick: BRICK }
+    BrickOptions { ownership, brick: BRICK, boot: "b".into() }
 }
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
     let disk = RealDisk::open(path).expect("a directory");
     Brick::open(disk, options(ownership))
-}
-
-fn options(ownership: Ownership) -> BrickOptions {
-    BrickOptions { ownership, brick: BRICK, boot: "b".into() }
 }
 
 impl Rig {
