@@ -13,7 +13,7 @@ mod walk;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net_raid_proto::ids::{Generation, Slot, Timestamp, Transaction};
+use net_raid_proto::ids::{Generation, ObjectId, Slot, Timestamp, Transaction};
 use net_raid_proto::message::{Change, Entry, Fault, Kind, LogEntry, Logged, NewObject, Reply, Request};
 
 use super::query::nonsense;
@@ -145,7 +145,7 @@ impl Recovery<'_> {
         Err(Trouble::Member(slot, format!("{}: the object cannot be found", words(request))))
     }
 
-    async fn show(&self, (slot, view): (Slot, &View), id: net_raid_proto::ids::ObjectId) -> Result<()> {
+    async fn show(&self, (slot, view): (Slot, &View), id: ObjectId) -> Result<()> {
         let Some(path) = view.path(id) else { return self.search(slot, id).await.map(|_| ()) };
         for (parent, name) in path {
             // A name that is not there is no answer: the question is asked again, and fails for good.
@@ -155,7 +155,7 @@ impl Recovery<'_> {
     }
 
     /// Lets a member come by an object whose names are in directories that are the same everywhere; whether it did.
-    async fn search(&self, slot: Slot, id: net_raid_proto::ids::ObjectId) -> Result<bool> {
+    async fn search(&self, slot: Slot, id: ObjectId) -> Result<bool> {
         match self.core.search(slot, id).await {
             Ok(()) => Ok(true),
             Err(CallError::Fault(_)) => Ok(false),
@@ -257,7 +257,7 @@ impl Recovery<'_> {
         Ok(Change::Create { parent, name, id, spec: Box::new(spec(entry, target)) })
     }
 
-    async fn target(&self, slot: Slot, views: &[(Slot, View)], id: net_raid_proto::ids::ObjectId) -> Result<Vec<u8>> {
+    async fn target(&self, slot: Slot, views: &[(Slot, View)], id: ObjectId) -> Result<Vec<u8>> {
         let view = walk::view_of(views, slot).ok_or_else(|| Trouble::nonsense(slot))?;
         match self.ask((slot, view), &Request::ReadLink { id }, &[]).await? {
             Reply::Bytes(target) => Ok(target),

@@ -83,6 +83,8 @@ impl View {
     /// Notes a name that was read.
     pub(super) fn found(&mut self, dir: ObjectId, name: Name, entry: Entry) {
         self.dirs.entry(dir).or_default().insert(name, entry.id);
+        // It may have been found by its id before its directory was.
+        self.detached.remove(&entry.id);
         self.objects.insert(entry.id, entry);
     }
 

@@ -268,6 +268,27 @@ proptest! {
     }
 
     #[test]
+    fn members_that_did_different_things_become_equal(
+        ops in histories(),
+        last in 0..8usize,
+        done in prop::array::uniform3(any::<u8>()),
+    ) {
+        // Of the last operations each member has done some; what then cannot be done is left out there.
+        let (common, last) = ops.split_at(ops.len().saturating_sub(last));
+        let member = |done: u8| {
+            let mut view = after(common);
+            let some = last.iter().enumerate().filter(|(at, _)| done >> at & 1 == 1);
+            some.for_each(|(_, op)| {
+                perform(&mut view, op);
+            });
+            view
+        };
+        let mut views: Vec<(Slot, View)> = (0..).map(Slot).zip(done.map(member)).collect();
+        let keep = kept_files(&views);
+        finish(&mut views, &keep);
+    }
+
+    #[test]
     fn a_recovery_that_was_interrupted_is_repeated_without_loss(
         ops in histories(),
         behind in prop::array::uniform3(0..5usize),
