@@ -7,6 +7,8 @@
 
 mod attributes;
 mod decide;
+#[cfg(test)]
+mod model;
 mod names;
 mod walk;
 

@@ -97,11 +97,11 @@ impl View {
         self.objects.insert(entry.id, entry);
     }
 
-    fn at(&self, (dir, name): &Place) -> Option<ObjectId> {
+    pub(super) fn at(&self, (dir, name): &Place) -> Option<ObjectId> {
         self.dirs.get(dir)?.get(name).copied()
     }
 
-    fn places(&self) -> impl Iterator<Item = (Place, ObjectId)> + '_ {
+    pub(super) fn places(&self) -> impl Iterator<Item = (Place, ObjectId)> + '_ {
         let names = |(dir, names): (&ObjectId, &'_ BTreeMap<Name, ObjectId>)| {
             let dir = *dir;
             names.iter().map(|(name, id)| ((dir, name.clone()), *id)).collect::<Vec<_>>()
@@ -110,7 +110,7 @@ impl View {
     }
 
     /// One place of every object that has one.
-    fn parents(&self) -> BTreeMap<ObjectId, Place> {
+    pub(super) fn parents(&self) -> BTreeMap<ObjectId, Place> {
         self.places().map(|(place, id)| (id, place)).collect()
     }
 

@@ -1,5 +1,8 @@
 //! Reads what the members have of the directories that may differ.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
@@ -15,6 +18,31 @@ pub(super) fn view_of(views: &[(Slot, View)], slot: Slot) -> Option<&View> {
 
 /// A question about an object to one member.
 type Question = (Slot, ObjectId);
+
+/// What the walk does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Reads directories.
+    Read(Vec<Question>),
+    /// Asks for objects by their ids: an interrupted recovery may have left them outside of the tree.
+    Find(Vec<Question>),
+    /// All is known.
+    Done,
+}
+
+/// Pure: what the views so far leave open.
+fn next(views: &[(Slot, View)], asked: &BTreeSet<Question>, complete: Generation) -> Next {
+    let stamped = stamped(views, complete);
+    if !stamped.is_empty() {
+        return Next::Read(stamped);
+    }
+    let missing = missing(views, asked);
+    if !missing.is_empty() {
+        return Next::Find(missing);
+    }
+    let moved = moved(views);
+    if moved.is_empty() { Next::Done } else { Next::Read(moved) }
+}
 
 /// Directories that some member changed after `complete`: there, and nowhere else, names can differ. Changes stamp all
 /// that is above them, so that what is below a directory that nobody stamped need not be looked at.
@@ -60,22 +88,14 @@ impl Recovery<'_> {
         let mut views = self.each(|slot| async move { Ok((slot, self.root_of(slot).await?)) }).await?;
         let mut asked = BTreeSet::new();
         loop {
-            let stamped = stamped(&views, self.complete);
-            if !stamped.is_empty() {
-                self.read(&mut views, &stamped).await?;
-                continue;
+            match next(&views, &asked, self.complete) {
+                Next::Read(dirs) => self.read(&mut views, &dirs).await?,
+                Next::Find(objects) => {
+                    self.find(&mut views, &objects).await?;
+                    asked.extend(objects);
+                }
+                Next::Done => return Ok(views),
             }
-            let missing = missing(&views, &asked);
-            if !missing.is_empty() {
-                self.find(&mut views, &missing).await?;
-                asked.extend(missing);
-                continue;
-            }
-            let moved = moved(&views);
-            if moved.is_empty() {
-                return Ok(views);
-            }
-            self.read(&mut views, &moved).await?;
         }
     }
 
@@ -118,7 +138,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Asks members for objects that they do not name: an interrupted recovery may have left them outside of the tree.
+    /// Asks members for objects that they do not name.
     async fn find(&self, views: &mut [(Slot, View)], missing: &[Question]) -> Result<()> {
         for (slot, view) in views {
             for ids in of(missing, *slot).chunks(TOGETHER) {
