@@ -243,9 +243,12 @@ impl Recovery<'_> {
 
     async fn change_of(&self, step: &Step, to: (Slot, &View), views: &[(Slot, View)], plan: &Plan) -> Result<Change> {
         let (id, (parent, name)) = (step.id, step.place.clone());
-        if step.what == What::Link && to.1.path(id).is_none() && !self.search(to.0, id).await? {
-            // Its other name is among the orphans: a replacing rename was interrupted.
-            return Ok(Change::Attach { id, parent, name });
+        if step.what == What::Link && to.1.path(id).is_none() {
+            let named = self.find_one(to.0, id, true).await?.is_some_and(|entry| entry.attr.nlink > 0);
+            if !named {
+                // Its other name is among the orphans: a replacing rename was interrupted.
+                return Ok(Change::Attach { id, parent, name });
+            }
         }
         if let Some(change) = step.change() {
             return Ok(change);

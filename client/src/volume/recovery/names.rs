@@ -180,12 +180,11 @@ pub(in crate::volume) fn plan(views: &[(Slot, View)]) -> Plan {
     let named: BTreeSet<ObjectId> = wanted.values().copied().collect();
     plan.gone.retain(|id| !named.contains(id));
     // A directory that stays takes the times of a member that has done what is done now.
-    let sources: Vec<(ObjectId, Slot)> = plan.source.iter().map(|(id, slot)| (*id, *slot)).collect();
-    for (id, slot) in sources {
-        let dirs = differing.iter().filter(|place| views.iter().any(|(_, view)| view.at(place) == Some(id)));
-        dirs.for_each(|place| {
+    for place in &differing {
+        let slot = views.iter().find_map(|(_, view)| plan.source.get(&view.at(place)?).copied());
+        if let Some(slot) = slot {
             plan.source.entry(place.0).or_insert(slot);
-        });
+        }
     }
     for (slot, view) in views {
         let steps = steps(views, &plan.source, view, &differing, &wanted);

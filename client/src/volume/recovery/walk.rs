@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
 use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, Reply, Request};
@@ -78,6 +78,19 @@ fn missing(views: &[(Slot, View)], asked: &BTreeSet<Question>) -> Vec<Question> 
     views.iter().flat_map(absent).collect()
 }
 
+/// Objects with names that some view does not show: these are in directories that are the same on all members, so that all
+/// members have the object.
+fn hidden(views: &[(Slot, View)]) -> BTreeSet<ObjectId> {
+    let more_links = |(_, view): &(Slot, View)| {
+        let mut shown: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        view.places().for_each(|(_, id)| *shown.entry(id).or_default() += 1);
+        let others = view.objects.values().filter(|entry| entry.attr.kind != Kind::Directory);
+        let hidden = others.filter(|entry| entry.attr.nlink > shown.get(&entry.id).copied().unwrap_or(0));
+        hidden.map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    views.iter().flat_map(more_links).collect()
+}
+
 fn of(questions: &[Question], slot: Slot) -> Vec<ObjectId> {
     questions.iter().filter(|(member, _)| *member == slot).map(|(_, id)| *id).collect()
 }
@@ -140,9 +153,10 @@ impl Recovery<'_> {
 
     /// Asks members for objects that they do not name.
     async fn find(&self, views: &mut [(Slot, View)], missing: &[Question]) -> Result<()> {
+        let hidden = hidden(views);
         for (slot, view) in views {
             for ids in of(missing, *slot).chunks(TOGETHER) {
-                let found = ids.iter().map(|id| self.find_one(*slot, *id));
+                let found = ids.iter().map(|id| self.find_one(*slot, *id, hidden.contains(id)));
                 let found = futures_util::future::try_join_all(found).await?;
                 found.into_iter().flatten().for_each(|entry| view.found_outside(entry));
             }
@@ -150,7 +164,16 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    async fn find_one(&self, slot: Slot, id: ObjectId) -> Result<Option<Entry>> {
+    /// One object by its id; `search` if there is reason to think that it has a name somewhere.
+    pub(super) async fn find_one(&self, slot: Slot, id: ObjectId, search: bool) -> Result<Option<Entry>> {
+        let found = self.entry_of(slot, id).await?;
+        if found.is_none() && search && self.search(slot, id).await? {
+            return self.entry_of(slot, id).await;
+        }
+        Ok(found)
+    }
+
+    async fn entry_of(&self, slot: Slot, id: ObjectId) -> Result<Option<Entry>> {
         match self.call(slot, &Request::GetAttr { id }, &[]).await? {
             Ok(response) => match response.reply {
                 Reply::Entry(entry) if entry.id == id && self.core.fits(&entry) => Ok(Some(*entry)),

@@ -57,10 +57,15 @@ fn walk(members: &[(Slot, View)], complete: Generation) -> Vec<(Slot, View)> {
         match next(&views, &asked, complete) {
             Next::Read(dirs) => dirs.iter().for_each(|(slot, dir)| read(members, &mut views, *slot, *dir)),
             Next::Find(objects) => {
-                // A brick that forgot where objects are finds only those outside of the tree.
-                let outside = |(slot, id): &&Question| view_of(members, *slot).unwrap().detached.contains(id);
-                for (slot, id) in objects.iter().filter(outside) {
-                    let entry = view_of(members, *slot).unwrap().objects[id].clone();
+                // A brick that forgot where objects are finds only those outside of the tree, unless it searches.
+                let hidden = hidden(&views);
+                for (slot, id) in &objects {
+                    let member = view_of(members, *slot).unwrap();
+                    let found = member.detached.contains(id) || hidden.contains(id) && member.objects.contains_key(id);
+                    if !found {
+                        continue;
+                    }
+                    let entry = member.objects[id].clone();
                     views[slot.index()].1.found_outside(entry);
                 }
                 asked.extend(objects);
@@ -108,6 +113,22 @@ fn members(ops: &[Op], last: usize, done: &[u8]) -> Vec<(Slot, View)> {
 /// What members did of the last operations: the first so many.
 fn first(done: [usize; 3]) -> [u8; 3] {
     done.map(|count| ((1u32 << count) - 1) as u8)
+}
+
+#[test]
+fn what_was_in_a_directory_that_one_member_removed_is_found() {
+    let file = (ObjectId(10), Name::new(b"f").unwrap());
+    let place = |text: &[u8]| (ROOT, Name::new(text).unwrap());
+    let ops = [
+        Op::Create(place(b"d"), ObjectId(10), Kind::Directory),
+        Op::Create(file.clone(), ObjectId(11), Kind::File),
+        Op::Rename(file, place(b"f")),
+        Op::Remove(place(b"d")),
+    ];
+    let mut members = members(&ops, 2, &[0b11, 0]);
+    recover(&mut members, Generation(1), &[usize::MAX; 2]);
+    let expected = BTreeMap::from([(place(b"f"), ObjectId(11))]);
+    assert!(members.iter().all(|(_, member)| tree(member) == expected));
 }
 
 proptest! {
