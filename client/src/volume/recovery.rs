@@ -1,9 +1,9 @@
 //! Recovery: what a new owner does with a volume that nobody gave up.
 //!
 //! Changes that were under way when the last owner went may be on some members only. Before anything is served they are
-//! made whole or taken back, so that all current members are equal: bytes by their logs ([`decide`]), then names by what
-//! the members have ([`names`]), then sizes and attributes. Every step can be interrupted and begun again: the next
-//! owner finds the holder in the labels, and recovers too.
+//! made whole or taken back, so that all current members are equal: bytes by their logs ([`decide`]), then names by
+//! what the members have ([`names`]), then sizes and attributes. Every step can be interrupted and begun again: the
+//! next owner finds the holder in the labels, and recovers too.
 
 mod attributes;
 mod decide;
@@ -168,8 +168,10 @@ impl Recovery<'_> {
     /// A change for one member alone.
     fn alone(&self, slot: Slot, transaction: Transaction, now: Timestamp, change: Change) -> Request {
         let mut request = self.core.change(transaction, now, change);
-        if let Request::Change { participants, .. } = &mut request {
+        if let Request::Change { participants, generation, .. } = &mut request {
             *participants = 1 << slot.0;
+            // The first of this owner: there is no checkpoint before all members are equal.
+            *generation = self.core.members.session.generation;
         }
         request
     }

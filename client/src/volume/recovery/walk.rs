@@ -78,8 +78,8 @@ fn missing(views: &[(Slot, View)], asked: &BTreeSet<Question>) -> Vec<Question> 
     views.iter().flat_map(absent).collect()
 }
 
-/// Objects with names that some view does not show: these are in directories that are the same on all members, so that all
-/// members have the object.
+/// Objects with names that some view does not show: these are in directories that are the same on all members, so that
+/// all members have the object.
 fn hidden(views: &[(Slot, View)]) -> BTreeSet<ObjectId> {
     let more_links = |(_, view): &(Slot, View)| {
         let mut shown: BTreeMap<ObjectId, u32> = BTreeMap::new();
