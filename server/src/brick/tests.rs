@@ -1,6 +1,7 @@
 //! The brick on a real disk, in both ways of keeping owners.
 
 mod changes;
+mod crash;
 mod damage;
 mod data;
 mod faults;
@@ -82,13 +83,14 @@ fn digest(block: &[u8]) -> Digest {
     Digest(Md5::digest(&padded).into())
 }
 
-fn options(ownership: Ownership) -> BrickOptions {
+/// What a brick is told on a machine that started with `_boot`.
+fn options(ownership: Ownership, _boot: &str) -> BrickOptions {
     BrickOptions { ownership, brick: BRICK }
 }
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
     let disk = RealDisk::open(path).expect("a directory");
-    Brick::open(disk, options(ownership))
+    Brick::open(disk, options(ownership, "boot"))
 }
 
 impl Rig {
