@@ -173,6 +173,13 @@ impl Conn {
         self.shared().session = Some(session);
     }
 
+    /// Tells the brick after later reconnects that changes are made in this generation by now.
+    pub fn set_generation(&self, generation: Generation) {
+        if let Some(session) = &mut self.shared().session {
+            session.generation = generation;
+        }
+    }
+
     /// Gives the present stream up; the next one is checked against the session before it is used.
     pub fn reset(&self) {
         let writer = self.shared().writer.clone();

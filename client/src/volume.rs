@@ -7,14 +7,15 @@
 mod assembly;
 mod checkpoint;
 mod error;
-mod even;
 mod fanout;
 mod file;
 mod gather;
+mod generation;
 mod members;
 pub mod plan;
 mod query;
 mod read;
+mod recovery;
 mod resize;
 mod seek;
 mod write;
@@ -24,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use net_raid_proto::ids::{Name, ObjectId, Timestamp, Transaction};
+use net_raid_proto::ids::{Generation, Name, ObjectId, Timestamp, Transaction};
 use net_raid_proto::layout::Layout;
 use net_raid_proto::message::{Change, DirEntry, Entry, Request, Space};
 
@@ -36,6 +37,7 @@ use crate::cache::BlockCache;
 use crate::config::VolumeConfig;
 use crate::events::{Event, EventLog};
 use crate::world::World;
+use checkpoint::Checkpoints;
 use members::Members;
 
 /// Tells where objects are, for bricks that forgot.
@@ -61,6 +63,7 @@ struct Core {
     world: World,
     events: Arc<EventLog>,
     members: Members,
+    checkpoints: Checkpoints,
     paths: OnceLock<Arc<dyn PathSource>>,
     next_object: AtomicU64,
     next_transaction: AtomicU64,
@@ -78,7 +81,7 @@ impl Core {
 
     /// A change as a request; generation and participants are filled in when it is sent.
     fn change(&self, transaction: Transaction, now: Timestamp, change: Change) -> Request {
-        Request::Change { transaction, generation: self.members.session.generation, participants: 0, now, change }
+        Request::Change { transaction, generation: Generation(0), participants: 0, now, change }
     }
 
     /// The same with a transaction of its own.
@@ -267,7 +270,7 @@ impl Volume {
         self.core.request_all(Request::Fsync { id, data_only }).await
     }
 
-    /// Makes everything durable on all members.
+    /// Makes everything durable on all members that was acknowledged before.
     ///
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.

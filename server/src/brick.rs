@@ -5,13 +5,16 @@
 //! Lock order: `sequence`, `standing`, names of directories ascending by id, one object's state.
 
 mod attr;
+mod checkpoint;
 mod create;
 mod data;
+mod detach;
 mod digest;
 mod error;
 mod label;
 mod lease;
 mod locate;
+mod log;
 mod names;
 mod node;
 mod object;
@@ -21,22 +24,24 @@ mod record;
 mod records;
 mod remove;
 mod rename;
+mod replay;
 mod resize;
 mod stamp;
 mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod xattrs;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 
 use net_raid_proto::frame::Header;
-use net_raid_proto::ids::{BrickId, ObjectId, Timestamp};
+use net_raid_proto::ids::{BrickId, Generation, ObjectId, Timestamp, Transaction};
 use net_raid_proto::membership::Ownership;
 use net_raid_proto::message::{Answer, Change, Fault, Reply, Request};
 
@@ -46,14 +51,17 @@ use lease::Standing;
 use node::Cache;
 use open::Areas;
 use table::Table;
+use waiting::Waiting;
 
 /// What a brick must be told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BrickOptions {
     /// What the process can do: [`crate::disk::RealDisk::ownership`].
     pub ownership: Ownership,
     /// Random id for the brick, used when it has none yet.
     pub brick: BrickId,
+    /// Boot id of the machine: under another one, what was not synced is lost.
+    pub boot: String,
 }
 
 /// Why a directory cannot be opened as a brick.
@@ -95,6 +103,14 @@ pub struct Brick<D: Disk> {
     areas: OnceLock<(Areas<D>, Ownership)>,
     table: Table,
     cache: Cache<D>,
+    /// What waits in the log, by object.
+    waiting: Mutex<HashMap<ObjectId, Arc<Mutex<Waiting>>>>,
+    /// One at a time puts what waits in place.
+    completing: Mutex<()>,
+    /// Nothing that was written was lost since the newest epoch was taken.
+    intact: AtomicBool,
+    /// Newest generation whose log may be used anew.
+    applied: AtomicU64,
     /// Rounds of `Checkpoint`: the one that new names belong to, and the last that is durable.
     round: AtomicU32,
     durable_round: AtomicU32,
@@ -103,6 +119,18 @@ pub struct Brick<D: Disk> {
     failed: AtomicBool,
     failure: OnceLock<String>,
     foreign_logged: AtomicU32,
+}
+
+/// What the log keeps of a change beside what it does.
+struct Ticket {
+    transaction: Transaction,
+    generation: Generation,
+    participants: u16,
+    resend: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder panics")
 }
 
 impl<D: Disk> Brick<D> {
@@ -148,9 +176,20 @@ impl<D: Disk> Brick<D> {
                 drop(self.admit(header.epoch, now_ms)?);
                 self.set_membership(header.epoch, membership)
             }
-            Request::Change { now, change, .. } => {
+            Request::Complete { generation } => {
+                drop(self.admit(header.epoch, now_ms)?);
+                self.complete(header.epoch, *generation)
+            }
+            Request::Change { transaction, generation, participants, now, change } => {
                 let _owner = self.admit(header.epoch, now_ms)?;
-                self.change(change, *now, header.resend, payload)
+                let ticket = Ticket {
+                    transaction: *transaction,
+                    generation: *generation,
+                    participants: *participants,
+                    resend: header.resend,
+                };
+                self.generation.fetch_max(generation.0, Relaxed);
+                self.change(change, *now, &ticket, payload)
             }
             other => {
                 let _owner = self.admit(header.epoch, now_ms)?;
@@ -173,7 +212,8 @@ impl<D: Disk> Brick<D> {
             Request::Allocated { id, unit, count } => self.allocated(*id, *unit, *count),
             Request::Fsync { id, data_only } => self.fsync(*id, *data_only),
             Request::Checkpoint { .. } => self.sync_all(),
-            Request::Complete { .. } => Ok(Reply::Done),
+            Request::Abort { transactions } => self.abort(transactions),
+            Request::ReadLog { cursor } => self.read_log(*cursor),
             Request::Release { id } => self.release(*id),
             Request::PurgeOrphans => self.purge_orphans(),
             // Told apart in `dispatch`.
@@ -181,7 +221,8 @@ impl<D: Disk> Brick<D> {
         }
     }
 
-    fn change(&self, change: &Change, now: Timestamp, resend: bool, payload: &[u8]) -> Result<Reply> {
+    fn change(&self, change: &Change, now: Timestamp, ticket: &Ticket, payload: &[u8]) -> Result<Reply> {
+        let resend = ticket.resend;
         match change {
             Change::Create { parent, name, id, spec } => self.create(*parent, name, *id, spec, (now, resend)),
             Change::Link { id, parent, name } => self.link(*id, *parent, name, (now, resend)),
@@ -196,17 +237,19 @@ impl<D: Disk> Brick<D> {
             }
             Change::RemoveXattr { id, name } => self.remove_xattr(*id, name, (now, resend)),
             Change::Write { id, size, mtime, mode, parts } => {
-                self.write(*id, &data::WriteMeta { size: *size, mtime: *mtime, mode: *mode, now }, parts, payload)
+                let meta = data::WriteMeta { size: *size, mtime: *mtime, mode: *mode, now };
+                self.write(ticket, *id, &meta, parts, payload)
             }
             Change::Truncate { id, size, brick_len, mtime, mode } => {
-                self.truncate(*id, (*size, *brick_len), *mtime, *mode, now)
+                self.truncate(ticket, *id, (*size, *brick_len), (*mtime, *mode, now))
             }
-            Change::Punch { id, unit, count, mtime } => self.punch(*id, *unit, *count, *mtime, now),
+            Change::Punch { id, unit, count, mtime } => self.punch(ticket, *id, (*unit, *count), *mtime, now),
             Change::Allocate { id, size, offset, len, keep_size } => {
                 self.allocate(*id, *size, (*offset, *len), *keep_size, now)
             }
             Change::Purge { id } => self.purge(*id),
-            Change::Detach { .. } | Change::Attach { .. } => Err(error::errno(libc::ENOSYS)),
+            Change::Detach { parent, name, id } => self.detach(*parent, name, *id, (now, resend)),
+            Change::Attach { id, parent, name } => self.attach(*id, *parent, name, (now, resend)),
         }
     }
 

@@ -17,6 +17,8 @@ use net_raid_server::{listener, startup};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Tells that the machine was restarted.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Threads for requests that take long. More would only queue up at the disk.
 const BLOCKING_THREADS: usize = 64;
 /// A blocking thread is kept this long: fsyncs come in bursts, and a new thread costs 50 us.
@@ -145,7 +147,9 @@ fn open_brick(directory: &Path) -> Result<Brick<RealDisk>, String> {
     let disk = startup::open_disk(directory).map_err(|why| why.to_string())?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|why| format!("cannot get random numbers: {why}; check /dev/urandom"))?;
-    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(id) };
+    let boot =
+        std::fs::read_to_string(BOOT_ID).map_err(|why| format!("cannot read {BOOT_ID}: {why}; is /proc mounted?"))?;
+    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId(id), boot: boot.trim().into() };
     let refused = |why: &dyn std::fmt::Display| format!("cannot serve {}: {why}", directory.display());
     let brick = Brick::open(disk, options).map_err(|why| refused(&why))?;
     match brick.unusable() {

@@ -83,6 +83,19 @@ pub enum Event {
         /// The server that has been repaired.
         to: ServerAddr,
     },
+    /// The last client did not give the volume up: what was under way was completed or taken back, on all servers.
+    Recovered {
+        /// Writes that were taken back.
+        writes: usize,
+        /// Truncations and holes that were repeated on a server.
+        cuts: usize,
+        /// Names that were changed on a server.
+        names: usize,
+        /// Files that were made shorter on a server.
+        sizes: usize,
+        /// Objects whose attributes were set on a server.
+        attributes: usize,
+    },
     /// A new volume was made of empty servers.
     VolumeFormed,
     /// The volume is mounted and serves.
@@ -122,6 +135,7 @@ pub(super) enum Severity {
 struct Fields<'a> {
     slot: Option<u8>,
     reason: Option<&'a str>,
+    counts: Option<String>,
     object: Option<&'a str>,
     from: Option<String>,
     to: Option<&'a ServerAddr>,
@@ -146,6 +160,7 @@ impl Event {
             Self::RebuildFailed { .. } => "copy to spare failed",
             Self::Inconsistency { .. } => "inconsistency found",
             Self::Repaired { .. } => "repaired",
+            Self::Recovered { .. } => "recovered after a crash",
             Self::VolumeFormed => "new volume formed",
             Self::VolumeMounted { .. } => "volume mounted",
             Self::VolumeUnmounted => "volume unmounted",
@@ -164,6 +179,7 @@ impl Event {
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
             | Self::RebuildDone { .. }
+            | Self::Recovered { .. }
             | Self::VolumeFormed
             | Self::VolumeMounted { .. }
             | Self::VolumeUnmounted
@@ -197,6 +213,11 @@ impl Event {
             Self::Repaired { object, what, from, to } => {
                 Fields { object: Some(object), reason: Some(what), from: Some(list(from)), to: Some(to), ..none }
             }
+            Self::Recovered { writes, cuts, names, sizes, attributes } => {
+                let counts =
+                    format!("writes {writes}, cuts {cuts}, names {names}, sizes {sizes}, attributes {attributes}");
+                Fields { counts: Some(counts), ..none }
+            }
             Self::VolumeMounted { mountpoint } => Fields { mountpoint: Some(mountpoint), ..none },
             Self::Connected
             | Self::ServerBack
@@ -210,7 +231,7 @@ impl Event {
 
     /// Hands the event to tracing, its data as fields; a field that an event has not is left out.
     pub(super) fn trace(&self, volume: &str, server: Option<&ServerAddr>) {
-        let Fields { slot, reason, object, from, to, mountpoint } = self.fields();
+        let Fields { slot, reason, counts, object, from, to, mountpoint } = self.fields();
         macro_rules! emit {
             ($level:ident) => {
                 tracing::event!(
@@ -221,6 +242,7 @@ impl Event {
                     slot,
                     object,
                     reason,
+                    counts,
                     from,
                     to = to.map(display),
                     mountpoint = mountpoint.map(debug),
@@ -240,7 +262,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
-        let Fields { slot, reason, object, from, to, mountpoint } = self.fields();
+        let Fields { slot, reason, counts, object, from, to, mountpoint } = self.fields();
         if let Some(slot) = slot {
             write!(f, ", slot {slot}")?;
         }
@@ -249,6 +271,9 @@ impl fmt::Display for Event {
         }
         if let Some(reason) = reason {
             write!(f, ": {reason}")?;
+        }
+        if let Some(counts) = counts {
+            write!(f, ": {counts}")?;
         }
         if let Some(from) = from {
             write!(f, ", from {from}")?;

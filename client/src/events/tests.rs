@@ -105,6 +105,10 @@ fn every_event_has_its_words() {
             "inconsistency found: /a: wrong digest",
         ),
         (repaired, "repaired: /a b: block 7, from h:2, h:3 to h:1"),
+        (
+            Event::Recovered { writes: 3, cuts: 0, names: 2, sizes: 1, attributes: 4 },
+            "recovered after a crash: writes 3, cuts 0, names 2, sizes 1, attributes 4",
+        ),
         (Event::VolumeFormed, "new volume formed"),
         (Event::VolumeMounted { mountpoint: "/mnt".into() }, "volume mounted on /mnt"),
         (Event::VolumeUnmounted, "volume unmounted"),

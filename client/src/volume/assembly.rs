@@ -12,6 +12,7 @@ use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotS
 use net_raid_proto::message::{BrickState, Change, Fault, Request, SetAttr};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::checkpoint::Checkpoints;
 use super::members::{Members, Seat};
 use super::{Core, Volume};
 use crate::cache::BlockCache;
@@ -25,6 +26,9 @@ use crate::world::World;
 const LATECOMERS: Duration = Duration::from_secs(2);
 /// Transactions of one ownership are numbered with this many bits.
 const TRANSACTION_BITS: u32 = 40;
+/// Generations between the last complete one and the first of the next owner: the old one may have been completing the
+/// first, and have begun the second.
+const GENERATIONS_IN_FLIGHT: u64 = 2;
 /// Between two looks at a volume that somebody else holds.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 
@@ -90,6 +94,7 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
     match opened {
         Ok(core) => {
             core.follow();
+            core.keep_checkpoints();
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {
@@ -280,11 +285,11 @@ impl Assembly<'_> {
         let volume = one_volume(members)?;
         let bricks: Vec<&Candidate> =
             members.iter().chain(spares).filter(|c| c.label().is_some_and(|label| label.volume == volume)).collect();
-        let newest = |value: fn(&Label) -> u64| bricks.iter().filter_map(|c| c.label()).map(value).max().unwrap_or(0);
+        let newest_epoch = bricks.iter().filter_map(|c| c.label()).map(|label| label.epoch.0).max().unwrap_or(0);
         let session = Session {
             volume,
-            epoch: Epoch(newest(|label| label.epoch.0) + 1),
-            generation: Generation(newest(|label| label.complete.0) + 1),
+            epoch: Epoch(newest_epoch + 1),
+            generation: Generation(newest_complete(members, spares, volume).0 + GENERATIONS_IN_FLIGHT + 1),
             holder: self.world.host.holder(),
             brick: None,
         };
@@ -362,6 +367,9 @@ impl Assembly<'_> {
         session: Session,
     ) -> Result<Arc<Core>, AssemblyError> {
         let record = self.newest_record(&members, &spares, session.volume)?;
+        let complete = newest_complete(&members, &spares, session.volume);
+        let checkpoints = Checkpoints::new(session.generation, complete);
+        let unfinished = unfinished(&members, &record);
         let spare_seats = spares
             .iter()
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
@@ -381,14 +389,20 @@ impl Assembly<'_> {
             world: self.world.clone(),
             events: Arc::clone(self.events),
             members,
+            checkpoints,
             paths: OnceLock::new(),
             next_object: AtomicU64::new(2),
             next_transaction: AtomicU64::new(first_transaction),
             cache: BlockCache::new(self.config.cache_size),
         });
         core.drop_absent(strangers).await?;
+        if let Some(complete) = unfinished {
+            core.recover(complete).await.map_err(|error| AssemblyError(format!("not recovered: {error}")))?;
+        }
         core.enlist_spares(&spares).await;
         core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
+        // From here on the labels say how far this owner is, so that the next one can begin beyond it.
+        core.checkpoint().await.map_err(|error| AssemblyError(error.to_string()))?;
         Ok(core)
     }
 
@@ -402,6 +416,25 @@ impl Assembly<'_> {
         let newest = labels.map(|label| &label.membership).max_by_key(|record| record.version);
         newest.cloned().ok_or_else(|| AssemblyError("no server answers any more".into()))
     }
+}
+
+/// The last generation that some brick of the volume completed: all that were members then have it.
+fn newest_complete(members: &[Candidate], spares: &[Candidate], volume: VolumeId) -> Generation {
+    let labels = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
+    labels.map(|label| label.complete).max().unwrap_or(Generation(0))
+}
+
+/// The newest generation that a current member completed, when they may differ in what came after it: the last owner did
+/// not give all of them up, or not after the same generation.
+fn unfinished(members: &[Candidate], record: &Membership) -> Option<Generation> {
+    let current = |label: &Label| record.current_slots().any(|slot| record.slots[slot.index()].brick == label.brick);
+    let states = members.iter().filter_map(|candidate| match candidate.state.as_deref() {
+        Ok(BrickState::Labelled { label, holder }) if current(label) => Some((label.complete, holder.is_some())),
+        _ => None,
+    });
+    let states: Vec<(Generation, bool)> = states.collect();
+    let newest = states.iter().map(|(complete, _)| *complete).max()?;
+    states.iter().any(|(complete, held)| *held || *complete != newest).then_some(newest)
 }
 
 /// Slots whose connection leads to something else than the slot's brick.

@@ -10,6 +10,7 @@ use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Fault, Kind, Reply, Request};
 use tokio::time::timeout_at;
 
+use super::generation::Ticket;
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
 use crate::events::Event;
@@ -114,7 +115,7 @@ impl Core {
 
     /// Reads directories of a brick until it has come by an object, whose names nobody knows: it is open, and the name
     /// that it was opened by is gone, but not its last. As slow as it is rare.
-    async fn search(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
+    pub(super) async fn search(&self, slot: Slot, id: ObjectId) -> Result<(), CallError> {
         let mut waiting = vec![(ObjectId::ROOT, 0)];
         while let Some((directory, cursor)) = waiting.pop() {
             let request = Request::ReadDir { id: directory, cursor, attributes: false };
@@ -135,7 +136,12 @@ impl Core {
 
     async fn outcome(&self, ask: &Ask, resend: bool) -> Outcome {
         match self.ask(ask.slot, &ask.request, &ask.payload, resend).await {
-            Ok(_) => Outcome::Done,
+            Ok(response) => {
+                if let Reply::Written { logged } = response.reply {
+                    self.checkpoints.note_logged(logged);
+                }
+                Outcome::Done
+            }
             Err(CallError::Lost(why)) => Outcome::Lost(why.to_string()),
             Err(CallError::Fault(Fault::Errno(errno))) => Outcome::Errno(errno),
             Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. }))) => {
@@ -146,25 +152,44 @@ impl Core {
         }
     }
 
-    /// Carries out a change on members; `guard` is held until all of them have it, which beyond the
-    /// redundancy may be later than the caller's EIO.
+    /// Carries out a change on members, in the present generation; `guard` is held until all of them have it, or none,
+    /// which beyond the redundancy may be later than the caller's EIO.
     ///
     /// # Errors
     /// What the members agree on; EIO when too few are left, after `timeout` at the latest.
-    pub(super) async fn apply<G: Send + 'static>(self: &Arc<Core>, asks: Vec<Ask>, guard: G) -> Result<G, ApplyError> {
+    pub(super) async fn apply<G: Send + 'static>(
+        self: &Arc<Core>,
+        mut asks: Vec<Ask>,
+        guard: G,
+    ) -> Result<G, ApplyError> {
         self.members.check_owned()?;
         if self.members.is_offline() {
             self.wait_online().await?;
         }
+        let ticket = self.number(&mut asks);
         let outcomes = self.round(&asks, false).await;
         let lost = lost_slots(&outcomes);
-        if lost.is_empty() {
-            return self.conclude(&outcomes).await.map(|()| guard);
+        if !lost.is_empty() && self.drop_members(lost, &lost_reason(&outcomes)).await.is_err() {
+            return self.outlast(asks, outcomes, (guard, ticket)).await;
         }
-        match self.drop_members(lost, &lost_reason(&outcomes)).await {
-            Ok(()) => self.conclude(&outcomes).await.map(|()| guard),
-            Err(_) => self.outlast(asks, outcomes, guard).await,
+        match judge(&outcomes) {
+            Verdict::Undo(_) | Verdict::Differs(..) => self.outlast(asks, outcomes, (guard, ticket)).await,
+            verdict => Ok(self.conclude(verdict).await.map(|()| guard)?),
         }
+    }
+
+    /// Says in each change to which generation it belongs and who is asked for it; that generation is not complete before
+    /// the ticket is dropped.
+    fn number(&self, asks: &mut [Ask]) -> Option<Ticket> {
+        let asked: SlotSet = asks.iter().map(|ask| ask.slot).collect();
+        let mut ticket = None;
+        for ask in asks {
+            if let Request::Change { generation, participants, .. } = &mut ask.request {
+                *generation = ticket.get_or_insert_with(|| self.checkpoints.generations.enter()).generation();
+                *participants = asked.0 as u16;
+            }
+        }
+        ticket
     }
 
     async fn round(&self, asks: &[Ask], resend: bool) -> Vec<(Slot, Outcome)> {
@@ -173,18 +198,26 @@ impl Core {
         asks.iter().map(|ask| ask.slot).zip(outcomes).collect()
     }
 
-    /// More members are gone than may be dropped: the change is completed when they are back, by a task of
-    /// its own, and the caller waits for that no longer than `timeout`.
+    /// More members are gone than may be dropped, or some have the change and others do not: it is completed, or taken back,
+    /// or those that differ are dropped, by a task of its own, as soon as enough members answer; the caller waits for that
+    /// no longer than `timeout`.
     async fn outlast<G: Send + 'static>(
         self: &Arc<Core>,
         asks: Vec<Ask>,
         outcomes: Vec<(Slot, Outcome)>,
-        guard: G,
+        (guard, ticket): (G, Option<Ticket>),
     ) -> Result<G, ApplyError> {
         let core = Arc::clone(self);
+        let undo = self.undo_of(&asks);
         let finish = tokio::spawn(async move {
             let outcomes = core.until_all(asks, outcomes).await?;
-            core.conclude(&outcomes).await.map(|()| guard)
+            match judge(&outcomes) {
+                Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
+                    Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
+                    Taken::Stays => Ok(guard),
+                },
+                verdict => Ok(core.conclude(verdict).await.map(|()| guard)?),
+            }
         });
         match timeout_at(self.patience_ends(), finish).await {
             Ok(Ok(result)) => result,
@@ -198,7 +231,7 @@ impl Core {
         &self,
         mut asks: Vec<Ask>,
         mut outcomes: Vec<(Slot, Outcome)>,
-    ) -> Result<Vec<(Slot, Outcome)>, ApplyError> {
+    ) -> Result<Vec<(Slot, Outcome)>, VolumeError> {
         let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
@@ -207,7 +240,7 @@ impl Core {
                 return Ok(outcomes);
             }
             if seen.changed().await.is_err() {
-                return Err(VolumeError::Lost("the volume was closed".into()).into());
+                return Err(closed());
             }
             asks.retain(|ask| lost.has(ask.slot));
             outcomes.retain(|(slot, _)| !lost.has(*slot));
@@ -227,24 +260,61 @@ impl Core {
         Ok(())
     }
 
-    async fn conclude(&self, outcomes: &[(Slot, Outcome)]) -> Result<(), ApplyError> {
-        match judge(outcomes) {
+    async fn conclude(&self, verdict: Verdict) -> Result<(), VolumeError> {
+        match verdict {
             Verdict::Done => Ok(()),
-            Verdict::Refused(errno) => Err(VolumeError::Errno(errno).into()),
-            Verdict::Undo(errno) => Err(ApplyError { error: VolumeError::Errno(errno), undo: done_slots(outcomes) }),
-            Verdict::Differs(slots, errno) => self.part_with(slots, errno).await.map_err(ApplyError::from),
-            Verdict::Nobody => Err(VolumeError::Lost("no server answered".into()).into()),
+            Verdict::Refused(errno) | Verdict::Undo(errno) => Err(VolumeError::Errno(errno)),
+            Verdict::Differs(slots, errno) => self.part_with(slots, errno).await,
+            Verdict::Nobody => Err(VolumeError::Lost("no server answered".into())),
         }
     }
 
-    /// Members that could not do what the others did are not the same any more.
-    pub(super) async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
+    /// Takes a change back on the members that have it. Those that cannot are dropped; and where nobody can, those that
+    /// refused the change.
+    async fn take_back(&self, undo: Undo, outcomes: &[(Slot, Outcome)], errno: i32) -> Result<Taken, VolumeError> {
+        let request = match undo {
+            Undo::Needless => return Ok(Taken::Back),
+            Undo::Impossible => return self.part_with(refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
+            Undo::By(request) => request,
+        };
+        let done = done_slots(outcomes).and(self.members.current());
+        let ask = |slot| Ask { slot, request: (*request).clone(), payload: Vec::new() };
+        let mut asks: Vec<Ask> = done.iter().map(ask).collect();
+        let _ticket = self.number(&mut asks);
+        let outcomes = self.round(&asks, false).await;
+        let outcomes = self.until_all(asks, outcomes).await?;
+        self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
+    }
+
+    /// What takes a change back when only some members have room for it.
+    fn undo_of(&self, asks: &[Ask]) -> Undo {
+        let Some(Request::Change { transaction, now, change, .. }) = asks.first().map(|ask| &ask.request) else {
+            return Undo::Needless;
+        };
+        match change {
+            Change::Write { .. } => Undo::By(Box::new(Request::Abort { transactions: vec![*transaction] })),
+            // Room that is reserved is not content; who asked for a larger size sees to that.
+            Change::Allocate { .. } => Undo::Needless,
+            _ => inverse_of(change).map_or(Undo::Impossible, |back| Undo::By(Box::new(self.numbered(*now, back)))),
+        }
+    }
+
+    /// Members that could not do what the others did are not the same any more: drops them, as soon as that is allowed.
+    async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
         let what = std::io::Error::from_raw_os_error(errno).to_string();
         for slot in slots.iter() {
             let event = Event::Inconsistency { object: "-".into(), what: format!("it alone refused a change: {what}") };
             self.log(Some(slot), &event);
         }
-        self.drop_members(slots, &format!("it refused a change that the others made: {what}")).await
+        let reason = format!("it refused a change that the others made: {what}");
+        let mut seen = self.members.watch();
+        while self.drop_members(slots, &reason).await.is_err() {
+            self.members.check_owned()?;
+            if seen.changed().await.is_err() {
+                return Err(closed());
+            }
+        }
+        Ok(())
     }
 
     /// The same request to all current members.
@@ -261,39 +331,34 @@ impl Core {
         payload: Bytes,
         now: Timestamp,
     ) -> Result<(), VolumeError> {
-        let transaction = self.transaction();
-        let back = undo_of(&change);
-        let request = self.change(transaction, now, change);
+        let request = self.numbered(now, change);
         let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
         let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
         let asks = self.members.current().iter().map(ask).collect();
-        match self.apply(asks, ()).await {
-            Ok(()) => Ok(()),
-            Err(failed) if failed.undo.is_empty() => Err(failed.error),
-            Err(failed) => {
-                self.give_back(back, failed.undo, now).await?;
-                Err(failed.error)
-            }
-        }
-    }
-
-    /// Takes a change back on the members that have it; where that cannot be, those that refused are dropped.
-    async fn give_back(
-        self: &Arc<Core>,
-        back: Option<Change>,
-        done: SlotSet,
-        now: Timestamp,
-    ) -> Result<(), VolumeError> {
-        let refused = SlotSet(self.members.current().0 & !done.0);
-        let Some(change) = back else { return self.part_with(refused, libc::ENOSPC).await };
-        let request = self.numbered(now, change);
-        let asks = done.iter().map(|slot| Ask { slot, request: request.clone(), payload: Vec::new() }).collect();
         self.apply(asks, ()).await.map_err(|failed| failed.error)
     }
 }
 
-/// What takes a change back, for those changes that take space.
-fn undo_of(change: &Change) -> Option<Change> {
+/// How a change that only some members have room for is taken back on these.
+enum Undo {
+    /// It leaves nothing behind.
+    Needless,
+    /// With this request.
+    By(Box<Request>),
+    /// Not at all.
+    Impossible,
+}
+
+/// What became of a change that only some members had room for.
+enum Taken {
+    /// No current member has it.
+    Back,
+    /// All current members have it.
+    Stays,
+}
+
+/// The opposite of a change of names, for those that take space.
+fn inverse_of(change: &Change) -> Option<Change> {
     match change {
         Change::Create { parent, name, id, spec } => {
             let (parent, name, id) = (*parent, name.clone(), *id);
@@ -309,17 +374,21 @@ fn undo_of(change: &Change) -> Option<Change> {
     }
 }
 
-/// A change that failed, and the members that have it nevertheless.
-#[derive(Debug)]
+/// A change that failed.
 pub(super) struct ApplyError {
     pub(super) error: VolumeError,
-    pub(super) undo: SlotSet,
+    /// Keeps the generation open until the caller has put in order what the change has left: a size, say.
+    _ticket: Option<Ticket>,
 }
 
 impl From<VolumeError> for ApplyError {
     fn from(error: VolumeError) -> ApplyError {
-        ApplyError { error, undo: SlotSet::default() }
+        ApplyError { error, _ticket: None }
     }
+}
+
+fn closed() -> VolumeError {
+    VolumeError::Lost("the volume was closed".into())
 }
 
 fn stale() -> CallError {
@@ -328,6 +397,10 @@ fn stale() -> CallError {
 
 fn lost_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
     outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Lost(_))).map(|(slot, _)| *slot).collect()
+}
+
+fn refused_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
+    outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Errno(_))).map(|(slot, _)| *slot).collect()
 }
 
 fn done_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {

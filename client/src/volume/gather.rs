@@ -181,20 +181,8 @@ impl Core {
         file: &File,
         slot: Slot,
         pieces: &[Piece],
-        dest: Vec<BytesMut>,
-    ) -> Result<Vec<Option<BytesMut>>, CallError> {
-        let (parts, records) = self.read_unchecked(file, slot, pieces, dest).await?;
-        Ok(verify(parts, &records))
-    }
-
-    /// Reads pieces of one slot into `dest`, with their records; the bytes are not to be believed yet.
-    pub(super) async fn read_unchecked(
-        &self,
-        file: &File,
-        slot: Slot,
-        pieces: &[Piece],
         mut dest: Vec<BytesMut>,
-    ) -> Result<(Vec<BytesMut>, Vec<PartRecord>), CallError> {
+    ) -> Result<Vec<Option<BytesMut>>, CallError> {
         let part = |p: &Piece| Part { unit: p.stripe, offset: p.start as u32, len: p.len() as u32 };
         let request = Request::Read { id: file.id, parts: pieces.iter().map(part).collect() };
         let response = loop {
@@ -212,7 +200,7 @@ impl Core {
         if records.len() != pieces.len() || response.dest.iter().zip(pieces).any(|(b, p)| b.len() != p.len()) {
             return Err(CallError::Lost("answers a read with other lengths than asked for".into()));
         }
-        Ok((response.dest, records))
+        Ok(verify(response.dest, &records))
     }
 }
 

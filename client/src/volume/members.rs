@@ -219,9 +219,9 @@ impl Core {
         let old = self.members.record();
         let mut record = old.clone();
         record.version += 1;
-        let since = self.members.session.generation.0.saturating_sub(1);
+        let since = self.checkpoints.completed();
         for slot in lost.iter() {
-            record.slots[slot.index()].state = SlotState::Stale { since: net_raid_proto::ids::Generation(since) };
+            record.slots[slot.index()].state = SlotState::Stale { since };
         }
         record.voters = self.reachable_voters(&old, lost);
         let (current, needed) = (record.current_slots().count(), record.members_needed());
@@ -275,11 +275,13 @@ impl Core {
 
     /// Gives everything up cleanly.
     pub(super) async fn close(self: &Arc<Core>) {
+        self.checkpoints.stop();
         if self.members.check_owned().is_ok() {
-            if let Err(error) = self.checkpoint().await {
-                tracing::warn!(volume = self.config.name, %error, "final sync");
+            match self.checkpoint().await {
+                Ok(()) => self.hint_all(&Request::Disown).await,
+                // A holder in the labels tells the next owner to look for what is not the same on all members.
+                Err(error) => tracing::warn!(volume = self.config.name, %error, "the last checkpoint failed"),
             }
-            self.hint_all(&Request::Disown).await;
         }
         self.members.seats.iter().chain(&self.members.spares).for_each(|seat| seat.conn.close());
     }

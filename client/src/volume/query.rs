@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// Whether the layout that a brick tells is one that this volume can have.
-    fn fits(&self, entry: &Entry) -> bool {
+    pub(super) fn fits(&self, entry: &Entry) -> bool {
         let layout = &entry.layout;
         let slots = self.members.seats.len();
         layout.is_valid() && (0..usize::from(layout.width)).all(|position| layout.slot_at(position) < slots)

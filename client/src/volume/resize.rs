@@ -17,6 +17,10 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Core {
     pub(super) async fn truncate(self: &Arc<Core>, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
+        self.with_log_room(|| self.truncate_to(file, size, meta)).await
+    }
+
+    async fn truncate_to(self: &Arc<Core>, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
         self.settle(file).await?;
         let mut guard = self.lock_all(file).await?;
         let old = file.size();
@@ -100,6 +104,17 @@ impl Core {
         keep_size: bool,
         meta: WriteMeta,
     ) -> Result<(), VolumeError> {
+        self.with_log_room(|| self.zero_range(file, offset, len, keep_size, meta)).await
+    }
+
+    async fn zero_range(
+        self: &Arc<Core>,
+        file: &File,
+        offset: u64,
+        len: u64,
+        keep_size: bool,
+        meta: WriteMeta,
+    ) -> Result<(), VolumeError> {
         self.settle(file).await?;
         let mut guard = self.lock_all(file).await?;
         let (size, wanted) = (file.size(), offset.saturating_add(len));
@@ -164,9 +179,11 @@ impl Core {
             let keep_size = keep_size || file.geometry.level() != Level::Raid1;
             Change::Allocate { id: file.id, size: grown, offset: start, len: stop - start, keep_size }
         };
-        let _guard = self.apply(self.asks_each(now, change), guard).await.map_err(|failed| failed.error)?;
-        if let Some(size) = grown {
-            file.grow(size);
+        match (self.apply(self.asks_each(now, change), guard).await, grown) {
+            (Ok(_guard), Some(size)) => file.grow(size),
+            (Ok(_guard), None) => {}
+            (Err(failed), Some(_)) => return Err(self.unsettle(file, failed).await),
+            (Err(failed), None) => return Err(failed.error),
         }
         Ok(())
     }

@@ -26,13 +26,23 @@ const CACHED_WRITE_MAX: usize = 64 * 1024;
 static ZEROS: [u8; UNIT_SIZE] = [0; UNIT_SIZE];
 
 /// One piece to write, data or parity.
-pub(super) struct Store {
-    pub(super) piece: Piece,
-    pub(super) bytes: Bytes,
+struct Store {
+    piece: Piece,
+    bytes: Bytes,
 }
 
 impl Core {
     pub(super) async fn write(
+        self: &Arc<Core>,
+        file: &File,
+        offset: u64,
+        data: Bytes,
+        meta: WriteMeta,
+    ) -> Result<(), VolumeError> {
+        self.with_log_room(|| self.write_pieces(file, offset, data.clone(), meta)).await
+    }
+
+    async fn write_pieces(
         self: &Arc<Core>,
         file: &File,
         offset: u64,
@@ -62,6 +72,14 @@ impl Core {
         data: Bytes,
         meta: WriteMeta,
     ) -> Result<u64, VolumeError> {
+        if data.len() as u64 > WRITE_MAX {
+            // What was appended before room ran out must not be appended again.
+            return self.append_pieces(file, data, meta).await;
+        }
+        self.with_log_room(|| self.append_pieces(file, data.clone(), meta)).await
+    }
+
+    async fn append_pieces(self: &Arc<Core>, file: &File, data: Bytes, meta: WriteMeta) -> Result<u64, VolumeError> {
         self.settle(file).await?;
         let mut guard = self.lock_all(file).await?;
         let offset = file.size();
@@ -89,7 +107,7 @@ impl Core {
         let stores = self.stores(file, block_floor(offset), &blocks, old_size).await?;
         let size = end.max(old_size);
         let asks = self.asks(file, &stores, size, (end > old_size).then_some(end), meta);
-        // Held here too: a write that failed is put in order before others see its stripes.
+        // Held here too: nobody may find blocks in the cache that a write which failed has changed nevertheless.
         let guard = Arc::new(guard);
         match self.apply(asks, Arc::clone(&guard)).await {
             Ok(done) => {
@@ -100,10 +118,9 @@ impl Core {
             }
             Err(failed) => {
                 self.forget(file, &stores);
-                if matches!(failed.error, VolumeError::Lost(_)) {
-                    file.doubt();
-                }
-                Err(self.withdraw(file, &stores, guard, end > old_size, failed).await)
+                drop(guard);
+                let unknown = matches!(failed.error, VolumeError::Lost(_));
+                Err(if unknown || end > old_size { self.unsettle(file, failed).await } else { failed.error })
             }
         }
     }
@@ -142,6 +159,17 @@ impl Core {
             file.trust();
         }
         Ok(())
+    }
+
+    /// A change that may have made a file longer failed: some members may have bytes beyond the size, or another size.
+    pub(super) async fn unsettle(self: &Arc<Core>, file: &File, failed: ApplyError) -> VolumeError {
+        file.doubt();
+        // Until the sizes are the same again, `failed` keeps its generation open.
+        match failed.error {
+            VolumeError::Errno(_) => self.settle(file).await.err().unwrap_or(failed.error),
+            // It may be carried out yet: whoever changes the file next sees to that.
+            VolumeError::Lost(_) => failed.error,
+        }
     }
 
     /// The data with the rest of its first and last block around it.
@@ -327,47 +355,14 @@ impl Core {
             self.cache.forget(&file.key(store.piece.stripe, store.piece.index), store.piece.start, store.piece.end);
         }
     }
-
-    /// A write that failed on some members for want of space leaves no trace beyond the old end, and no stripe whose
-    /// members disagree; if that cannot be, those that refused are no longer the same.
-    async fn withdraw(
-        self: &Arc<Core>,
-        file: &File,
-        stores: &[Store],
-        guard: Arc<RangeGuard>,
-        grows: bool,
-        failed: ApplyError,
-    ) -> VolumeError {
-        let VolumeError::Errno(errno) = failed.error else { return failed.error };
-        if matches!(errno, libc::ENOSPC | libc::EDQUOT)
-            && let Err(error) = self.even_out(file, stores).await
-        {
-            tracing::warn!(id = file.id.0, %error, "a write that found no room cannot be evened out");
-            let refused = crate::layout::SlotSet(self.members.current().0 & !failed.undo.0);
-            if !failed.undo.is_empty()
-                && let Err(error) = self.part_with(refused, errno).await
-            {
-                return error;
-            }
-        }
-        drop(guard);
-        if grows {
-            // Under the lock of the whole file: another writer may be about to make it longer.
-            file.doubt();
-            if let Err(error) = self.settle(file).await {
-                return error;
-            }
-        }
-        failed.error
-    }
 }
 
 /// Whether a piece is stored in `slot`; every copy of level 1 is.
-pub(super) fn stores_at(file: &File, piece: &Piece, slot: Slot) -> bool {
+fn stores_at(file: &File, piece: &Piece, slot: Slot) -> bool {
     file.geometry.level() == Level::Raid1 || file.geometry.slot(piece.stripe, piece.index) == slot
 }
 
-pub(super) fn write_part(file: &File, slot: Slot, store: &Store, digests: &[Digest], size: u64) -> WritePart {
+fn write_part(file: &File, slot: Slot, store: &Store, digests: &[Digest], size: u64) -> WritePart {
     let piece = &store.piece;
     let part = Part { unit: piece.stripe, offset: piece.start as u32, len: piece.len() as u32 };
     let in_unit = file.geometry.brick_len(size, slot).saturating_sub(piece.stripe * UNIT).min(UNIT) as usize;

@@ -1,13 +1,18 @@
-//! A brick that can be made to lie: the fault that the checkers must notice.
+//! A brick that can be made to lie, to be slow or full, and that writes down what it is asked: the faults that the checkers
+//! must notice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use net_raid_proto::frame::Header;
-use net_raid_proto::message::{Answer, Reply, Request};
+use net_raid_proto::message::{Answer, Change, Fault, Reply, Request};
 use net_raid_server::brick::Brick;
 use net_raid_server::disk::RealDisk;
 use net_raid_server::session::Service;
+
+/// A checkpoint that a test forgot is let go after this long.
+const HELD_MAX: Duration = Duration::from_secs(30);
 
 /// A brick, honest unless told otherwise.
 pub struct Liar {
@@ -15,6 +20,59 @@ pub struct Liar {
     pub brick: Brick<RealDisk>,
     /// The next change is answered with yes, and not made.
     pub lies: Arc<AtomicBool>,
+    /// Whatever else it does.
+    pub script: Arc<Script>,
+}
+
+/// What one brick does otherwise than asked.
+pub struct Script {
+    slot: usize,
+    journal: Arc<Journal>,
+    /// Writes tell that so many bytes wait in the log.
+    pub logged: AtomicU64,
+    /// So many of the next writes find no room.
+    pub full: AtomicU32,
+    /// Aborts are refused.
+    pub no_aborts: AtomicBool,
+    /// So many of the next checkpoints find none.
+    pub full_checkpoints: AtomicU32,
+    held: Mutex<bool>,
+    let_go: Condvar,
+}
+
+impl Script {
+    /// An honest brick.
+    pub fn new(slot: usize, journal: Arc<Journal>) -> Arc<Script> {
+        let (logged, full, full_checkpoints) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
+        Arc::new(Script { slot, journal, logged, full, no_aborts, full_checkpoints, held, let_go })
+    }
+
+    /// Checkpoints are not answered while this is true.
+    pub fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.let_go.notify_all();
+    }
+
+    fn wait(&self) {
+        let held = self.held.lock().unwrap();
+        drop(self.let_go.wait_timeout_while(held, HELD_MAX, |held| *held).unwrap());
+    }
+
+    /// The answer, where it is not the brick's.
+    fn answer(&self, request: &Request) -> Option<Answer> {
+        let no_room = |count: &AtomicU32| {
+            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        };
+        match request {
+            Request::Change { change: Change::Write { .. }, .. } if no_room(&self.full) => {
+                Some(Err(Fault::Errno(libc::ENOSPC)))
+            }
+            Request::Checkpoint { .. } if no_room(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),
+            Request::Abort { .. } if self.no_aborts.load(Ordering::SeqCst) => Some(Err(Fault::Errno(libc::EIO))),
+            _ => None,
+        }
+    }
 }
 
 impl Service for Liar {
@@ -22,10 +80,68 @@ impl Service for Liar {
         if matches!(request, Request::Change { .. }) && self.lies.swap(false, Ordering::SeqCst) {
             return Ok(Reply::Done);
         }
-        self.brick.handle(header, request, payload, now_ms, out)
+        self.script.journal.push(self.script.slot, request, false);
+        if matches!(request, Request::Checkpoint { .. }) {
+            self.script.wait();
+        }
+        let answer = match self.script.answer(request) {
+            Some(answer) => answer,
+            None => self.brick.handle(header, request, payload, now_ms, out),
+        };
+        if answer.is_ok() {
+            self.script.journal.push(self.script.slot, request, true);
+        }
+        let logged = self.script.logged.load(Ordering::SeqCst);
+        match (request, answer) {
+            (Request::Change { change: Change::Write { .. }, .. }, Ok(_)) if logged > 0 => {
+                Ok(Reply::Written { logged })
+            }
+            (_, answer) => answer,
+        }
     }
 
     fn is_slow(&self, request: &Request) -> bool {
         self.brick.is_slow(request)
+    }
+}
+
+/// One request that a brick was sent, or answered with yes.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Which brick.
+    pub slot: usize,
+    /// The request.
+    pub request: Request,
+    /// It was done; else it has arrived.
+    pub done: bool,
+}
+
+/// What the bricks of a cluster were asked, in the order of time.
+#[derive(Default)]
+pub struct Journal {
+    kept: AtomicBool,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Journal {
+    /// From now on.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::SeqCst);
+    }
+
+    /// All so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap().clone()
+    }
+
+    /// All so far, which is forgotten.
+    pub fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries.lock().unwrap())
+    }
+
+    fn push(&self, slot: usize, request: &Request, done: bool) {
+        if self.kept.load(Ordering::SeqCst) {
+            self.entries.lock().unwrap().push(Entry { slot, request: request.clone(), done });
+        }
     }
 }

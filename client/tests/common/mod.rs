@@ -26,7 +26,7 @@ use net_raid_server::session::{Context, SlowWork, serve};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use liar::Liar;
+use liar::{Journal, Liar, Script};
 
 /// Bytes that an in-memory stream holds.
 const STREAM_BUFFER: usize = 256 * 1024;
@@ -40,6 +40,8 @@ pub struct Node {
     pub frozen: Arc<AtomicBool>,
     /// The next change is answered with yes, and not made.
     pub lies: Arc<AtomicBool>,
+    /// What else it does otherwise than asked.
+    pub script: Arc<Script>,
     /// How an empty brick will keep owners; `None`: as the process can.
     ownership: Option<Ownership>,
 }
@@ -53,10 +55,10 @@ struct Running {
 }
 
 impl Node {
-    fn new(dir: PathBuf, ownership: Option<Ownership>) -> Arc<Node> {
+    fn new(dir: PathBuf, ownership: Option<Ownership>, script: Arc<Script>) -> Arc<Node> {
         std::fs::create_dir_all(&dir).expect("brick directory");
         let (running, frozen, lies) = (Mutex::new(None), Arc::default(), Arc::default());
-        let node = Node { dir, running, frozen, lies, ownership };
+        let node = Node { dir, running, frozen, lies, script, ownership };
         node.start();
         Arc::new(node)
     }
@@ -65,9 +67,9 @@ impl Node {
     pub fn start(&self) {
         let disk = RealDisk::open(&self.dir).expect("open the directory");
         let ownership = self.ownership.unwrap_or_else(|| disk.ownership());
-        let options = BrickOptions { ownership, brick: BrickId(random()) };
+        let options = BrickOptions { ownership, brick: BrickId(random()), boot: "boot".into() };
         let brick = Brick::open(disk, options).expect("open the brick");
-        let brick = Liar { brick, lies: Arc::clone(&self.lies) };
+        let brick = Liar { brick, lies: Arc::clone(&self.lies), script: Arc::clone(&self.script) };
         let start = Instant::now();
         let context = Context::new(brick, SlowWork::Threads, move || start.elapsed().as_millis() as u64);
         let running = Running { context: Arc::new(context), stop: watch::channel(false).0, pumps: Arc::default() };
@@ -216,6 +218,8 @@ pub struct Cluster {
     pub config: VolumeConfig,
     /// Where everything is.
     pub dir: tempfile::TempDir,
+    /// What the bricks are asked, once it is kept.
+    pub journal: Arc<Journal>,
     /// The client's time of day.
     pub clock: Arc<Ticking>,
     world: World,
@@ -231,8 +235,9 @@ impl Cluster {
     pub fn with_ownership(level: u8, servers: usize, spares: usize, ownership: Option<Ownership>) -> Cluster {
         let base = std::env::var_os("NET_RAID_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let dir = tempfile::Builder::new().prefix("net_raid_cluster").tempdir_in(base).expect("temporary directory");
-        let nodes: Vec<Arc<Node>> =
-            (0..servers + spares).map(|i| Node::new(dir.path().join(format!("b{i}")), ownership)).collect();
+        let journal = Arc::new(Journal::default());
+        let node = |i| Node::new(dir.path().join(format!("b{i}")), ownership, Script::new(i, Arc::clone(&journal)));
+        let nodes: Vec<Arc<Node>> = (0..servers + spares).map(node).collect();
         let config = config_of(level, servers, spares, dir.path());
         let clock = Arc::new(Ticking(AtomicU64::new(0)));
         let world = World {
@@ -241,7 +246,7 @@ impl Cluster {
             random: Arc::new(Chance),
             host: Arc::new(Client(1)),
         };
-        Cluster { nodes, config, dir, clock, world }
+        Cluster { nodes, config, dir, journal, clock, world }
     }
 
     /// Assembles the volume.

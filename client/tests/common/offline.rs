@@ -219,7 +219,7 @@ fn open_current(cluster: &Cluster) -> Result<Vec<Opened<'_>>, String> {
     for node in &cluster.nodes {
         assert!(!node.is_running(), "the bricks are stopped");
         let disk = RealDisk::open(&node.dir).expect("open the directory");
-        let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]) };
+        let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]), boot: "boot".into() };
         let brick = Brick::open(disk, options).map_err(|error| error.to_string())?;
         let hello = Request::Hello { version_min: 0, version_max: u16::MAX, features: 0 };
         let answer = brick.handle(&header(Epoch(0)), &hello, &[], 1, &mut Vec::new());

@@ -4,11 +4,12 @@ use net_raid_proto::ids::{Digest, Digests, ObjectId, Timestamp};
 use net_raid_proto::limits::{BLOCK_SIZE, PARTS_MAX, PAYLOAD_MAX, UNIT_SIZE};
 use net_raid_proto::message::{Part, PartRecord, Reply, WritePart};
 
-use super::Brick;
-use super::error::{Error, Result, errno, is_disk_failure};
+use super::error::{Result, errno, is_disk_failure};
+use super::log::{Body, LoggedPart};
 use super::node::{Node, State};
 use super::record::Record;
-use super::records::RecordRun;
+use super::waiting::{Entry, Overlay, What, stored_of};
+use super::{Brick, Ticket, lock};
 use crate::disk::Disk;
 
 /// What a write changes beside the bytes.
@@ -96,10 +97,27 @@ impl<D: Disk> Brick<D> {
         let node = self.file(id)?;
         let state = node.state();
         out.reserve_exact(total);
+        let start = out.len();
         for extent in read_extents(parts) {
             self.read_extent(&node, extent, out)?;
         }
-        Ok(Reply::Read(self.part_records(&state, parts)?))
+        let waiting = self.waiting(id);
+        let mut waiting = waiting.as_ref().map(|waiting| lock(waiting));
+        let records = match waiting.as_deref_mut() {
+            Some(waiting) => {
+                let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
+                let records = self.part_records(&state, parts, Some(overlay))?;
+                self.read_spots(overlay, parts, &mut out[start..])?;
+                records
+            }
+            None => self.part_records(&state, parts, None)?,
+        };
+        // Whatever is in the file where nothing was written, or what was written was taken back, is not content.
+        let digests = records.iter().flat_map(|record| &record.digests.0);
+        for (block, _) in out[start..].chunks_mut(BLOCK_SIZE).zip(digests).filter(|(_, d)| **d == Digest::HOLE) {
+            block.fill(0);
+        }
+        Ok(Reply::Read(records))
     }
 
     fn read_extent(&self, node: &Node<D>, extent: Extent, out: &mut Vec<u8>) -> Result<()> {
@@ -131,7 +149,29 @@ impl<D: Disk> Brick<D> {
         }
     }
 
-    fn part_records(&self, state: &State<D>, parts: &[Part]) -> Result<Vec<PartRecord>> {
+    /// Puts bytes that wait in the log over those of the file.
+    fn read_spots(&self, overlay: &Overlay, parts: &[Part], out: &mut [u8]) -> Result<()> {
+        if overlay.spots.is_empty() {
+            return Ok(());
+        }
+        let log = &self.areas()?.log;
+        let (mut at, mut bytes) = (0, Vec::new());
+        for part in parts {
+            let first = offset_of(part) / BLOCK_SIZE as u64;
+            let count = u64::from(part.len) / BLOCK_SIZE as u64;
+            for (number, spot) in overlay.spots.range(first..first + count) {
+                let block = &mut out[at + (number - first) as usize * BLOCK_SIZE..][..BLOCK_SIZE];
+                bytes.clear();
+                log.read(&self.disk, spot.file, spot.at, spot.stored as usize, &mut bytes)?;
+                block[..bytes.len()].copy_from_slice(&bytes);
+                block[bytes.len()..].fill(0);
+            }
+            at += part.len as usize;
+        }
+        Ok(())
+    }
+
+    fn part_records(&self, state: &State<D>, parts: &[Part], overlay: Option<&Overlay>) -> Result<Vec<PartRecord>> {
         let mut found = Vec::with_capacity(parts.len());
         let mut rest = parts;
         while let Some(first) = rest.first() {
@@ -139,10 +179,14 @@ impl<D: Disk> Brick<D> {
             let joins = |pair: &[Part]| matches!(pair[1].unit.checked_sub(pair[0].unit), Some(0 | 1));
             let count = 1 + rest.windows(2).take_while(|pair| joins(pair)).count();
             let (run, behind) = rest.split_at(count);
-            let units = (run[count - 1].unit - first.unit + 1) as usize;
-            let records = self.load_records(state, first.unit, units)?;
+            let units = first.unit..run[count - 1].unit + 1;
+            let known = |unit| overlay.and_then(|overlay| overlay.records.get(&unit));
+            let in_place = match units.clone().all(|unit| known(unit).is_some()) {
+                true => Vec::new(),
+                false => self.load_records(state, first.unit, (units.end - units.start) as usize)?,
+            };
             for part in run {
-                let record = &records[(part.unit - first.unit) as usize];
+                let record = known(part.unit).unwrap_or_else(|| &in_place[(part.unit - first.unit) as usize]);
                 let digests = Digests(record.digests[blocks_of(part)].to_vec());
                 found.push(PartRecord { generation: record.generation, digests });
             }
@@ -158,77 +202,123 @@ impl<D: Disk> Brick<D> {
             && read_extents(parts).iter().all(|extent| self.disk.is_cached(&node.handle, extent.len, extent.offset))
     }
 
-    /// Data first, then records, then the attribute. The write-ahead log will come before all three.
-    pub(super) fn write(&self, id: ObjectId, meta: &WriteMeta, parts: &[WritePart], payload: &[u8]) -> Result<Reply> {
+    /// Bytes of blocks that have none yet go into the file, others into the log, and the record that makes either count
+    /// goes into the log. Records in place follow at the checkpoint.
+    pub(super) fn write(
+        &self,
+        ticket: &Ticket,
+        id: ObjectId,
+        meta: &WriteMeta,
+        parts: &[WritePart],
+        payload: &[u8],
+    ) -> Result<Reply> {
         check_write(parts, payload)?;
         self.stamp(id)?;
         let node = self.file(id)?;
         let mut state = node.state_mut();
+        let waiting = self.waiting_mut(id);
+        let mut waiting = lock(&waiting);
+        if ticket.resend && waiting.has(ticket.transaction) {
+            return self.written();
+        }
         self.outdate(&node, &mut state)?;
-        let mtime = self.mtime_after(&node, meta.mtime)?;
+        let before = self.disk.stat(&node.handle)?;
+        let mtime = meta.mtime.unwrap_or(before.mtime);
         self.reserve_records(&node, &mut state, parts)?;
-        let outcome = self.write_data(&node, parts, payload);
-        let written = outcome.as_ref().err().map_or(payload.len(), |(written, _)| *written);
-        // Also after a failure: every block that did change must match its digest. One that was written in part (a local file
-        // system of 1 KiB blocks is full in the middle of it) counts as not written: it stays the hole that it was.
-        let after = WriteMeta { size: meta.size.filter(|_| outcome.is_ok()), ..*meta };
-        if let Err(error) = self.write_records(&node, &mut state, parts, written, (&after, mtime)) {
-            // The attribute, with a record in it, needs a place of its own when it is long.
-            self.unwrite(&node, &state, parts)?;
-            return Err(error);
-        }
-        outcome.map_err(|(_, error)| error)?;
-        if let Some(mode) = meta.mode {
-            self.set_mode_with(&node, &mut state, mode)?;
-        }
-        self.disk.set_times(&node.handle, None, Some(mtime))?;
-        Ok(Reply::Done)
-    }
-
-    /// The mtime that a change of the file's bytes must leave: what is asked for, or as it is. The local file system
-    /// would set the time of this machine.
-    pub(super) fn mtime_after(&self, node: &Node<D>, asked: Option<Timestamp>) -> Result<Timestamp> {
-        match asked {
-            Some(mtime) => Ok(mtime),
-            None => Ok(self.disk.stat(&node.handle)?.mtime),
-        }
-    }
-
-    /// How many bytes of the payload were written, and why no more.
-    fn write_data(
-        &self,
-        node: &Node<D>,
-        parts: &[WritePart],
-        payload: &[u8],
-    ) -> std::result::Result<(), (usize, Error)> {
-        let extent = |part: &WritePart| Extent {
-            offset: offset_of(&part.part),
-            len: part.part.len as usize,
-            stored: part.stored as usize,
-        };
-        let mut at = 0;
-        for extent in coalesce(parts.iter().map(extent)) {
-            let stored = &payload[at..at + extent.stored];
-            if let Err(short) = self.disk.write_at(&node.handle, stored, extent.offset) {
-                return Err((at + short.written, short.source.into()));
+        let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
+        let parts = self.logged_parts(&state, overlay, parts)?;
+        let outcome = self.write_fresh(&node, &parts, payload).and_then(|fresh| {
+            let end = parts.iter().map(|part| offset_of(&part.part) + u64::from(part.stored)).max().unwrap_or(0);
+            if end > before.size && end > fresh {
+                self.disk.truncate(&node.handle, end)?;
             }
-            at += extent.len;
-        }
-        Ok(())
+            let body = Body::Write {
+                transaction: ticket.transaction,
+                participants: ticket.participants,
+                id,
+                size: meta.size,
+                mtime,
+                parts: parts.clone(),
+            };
+            let logged = logged_bytes(&parts, payload);
+            let (index, data_at) = self.append_log(ticket.generation, &body, &logged, false)?;
+            Ok((index, data_at, fresh > 0 || end > before.size))
+        });
+        let (index, data_at, changed) = match outcome {
+            Ok(done) => done,
+            Err(error) => {
+                // Blocks without a record are holes; the length must not tell of them either.
+                self.disk.truncate(&node.handle, before.size)?;
+                self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+                return Err(error);
+            }
+        };
+        state.unsynced |= changed;
+        let entry = Entry {
+            transaction: ticket.transaction,
+            generation: ticket.generation,
+            index,
+            participants: ticket.participants,
+            what: What::Write { parts, data_at, size: meta.size, mtime },
+            whole: true,
+        };
+        waiting.push(entry, |unit| self.load_record(&state, unit))?;
+        self.write_meta(&node, &mut state, meta, mtime)?;
+        self.written()
     }
 
-    /// Records of the first `written` bytes, and the size when it grows.
-    fn write_records(
-        &self,
-        node: &Node<D>,
-        state: &mut State<D>,
-        parts: &[WritePart],
-        written: usize,
-        (after, mtime): (&WriteMeta, Timestamp),
-    ) -> Result<()> {
-        let runs = self.new_records(state, parts, written / BLOCK_SIZE)?;
+    fn written(&self) -> Result<Reply> {
+        Ok(Reply::Written { logged: self.areas()?.log.len() })
+    }
+
+    /// Tells blocks that have content from those that have none.
+    fn logged_parts(&self, state: &State<D>, overlay: &Overlay, parts: &[WritePart]) -> Result<Vec<LoggedPart>> {
+        let mut known: Option<(u64, Record)> = None;
+        let mut logged = Vec::with_capacity(parts.len());
+        for WritePart { part, stored, digests } in parts {
+            let record = match (overlay.records.get(&part.unit), &known) {
+                (Some(record), _) => record,
+                (None, Some((unit, _))) if *unit == part.unit => &known.as_ref().expect("it is some").1,
+                (None, _) => &known.insert((part.unit, self.load_record(state, part.unit)?)).1,
+            };
+            let has_content = record.digests[blocks_of(part)].iter().map(|digest| *digest != Digest::HOLE);
+            let bits = has_content.enumerate().fold(0, |bits, (i, has)| bits | u16::from(has) << i);
+            logged.push(LoggedPart { part: *part, stored: *stored, digests: digests.clone(), logged: bits });
+        }
+        Ok(logged)
+    }
+
+    /// Writes blocks that have no content yet; returns where the last ends, 0 when there is none.
+    fn write_fresh(&self, node: &Node<D>, parts: &[LoggedPart], payload: &[u8]) -> Result<u64> {
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        for LoggedPart { part, stored, digests, logged } in parts {
+            for i in 0..digests.0.len() {
+                if logged >> i & 1 == 0 {
+                    let stored = stored_of(*stored, i) as usize;
+                    let extent = Extent { offset: offset_of(part) + (i * BLOCK_SIZE) as u64, len: BLOCK_SIZE, stored };
+                    pieces.push((at + i * BLOCK_SIZE, extent));
+                }
+            }
+            at += part.len as usize;
+        }
+        let mut end = 0;
+        let next = |(a, x): &(usize, Extent), (b, y): &(usize, Extent)| {
+            a + BLOCK_SIZE == *b && x.offset + BLOCK_SIZE as u64 == y.offset && x.stored == BLOCK_SIZE
+        };
+        for run in pieces.chunk_by(next) {
+            let (first, extent) = run[0];
+            let stored: usize = run.iter().map(|(_, extent)| extent.stored).sum();
+            let bytes = &payload[first..first + stored];
+            self.disk.write_at(&node.handle, bytes, extent.offset).map_err(|short| short.source)?;
+            end = end.max(extent.offset + stored as u64);
+        }
+        Ok(end)
+    }
+
+    /// The size when it grows, and times and mode.
+    fn write_meta(&self, node: &Node<D>, state: &mut State<D>, after: &WriteMeta, mtime: Timestamp) -> Result<()> {
         let mut meta = state.meta.clone();
-        self.store_records(node, state, &mut meta, &runs)?;
         if let (Some(present), Some(size)) = (&mut meta.size, after.size) {
             *present = size.max(*present);
         }
@@ -236,56 +326,27 @@ impl<D: Disk> Brick<D> {
         if after.sets_times() && !follows {
             meta.set_times(after.now, mtime);
         }
-        self.put_meta(node, state, meta)
-    }
-
-    /// Makes holes again of those blocks of `parts` that were holes.
-    fn unwrite(&self, node: &Node<D>, state: &State<D>, parts: &[WritePart]) -> Result<()> {
-        for WritePart { part, .. } in parts {
-            let record = self.load_record(state, part.unit)?;
-            for block in blocks_of(part).filter(|block| record.digests[*block] == Digest::HOLE) {
-                let offset = part.unit * UNIT_SIZE as u64 + (block * BLOCK_SIZE) as u64;
-                self.disk.punch(&node.handle, offset, BLOCK_SIZE as u64)?;
-            }
+        self.put_meta(node, state, meta)?;
+        if let Some(mode) = after.mode {
+            self.set_mode_with(node, state, mode)?;
         }
+        self.disk.set_times(&node.handle, None, Some(mtime))?;
         Ok(())
     }
+}
 
-    /// What the records of the units become with the first `blocks` blocks of the parts.
-    fn new_records(&self, state: &State<D>, parts: &[WritePart], blocks: usize) -> Result<Vec<RecordRun>> {
-        let generation = self.generation();
-        let mut runs: Vec<RecordRun> = Vec::new();
-        let mut left = blocks;
-        for WritePart { part, digests, .. } in parts {
-            let taken = digests.0.len().min(left);
-            left -= taken;
-            if taken == 0 {
-                break;
-            }
-            let record = self.record_for(state, &mut runs, part.unit)?;
-            record.generation = generation;
-            record.digests[blocks_of(part).start..][..taken].copy_from_slice(&digests.0[..taken]);
+/// Bytes of a write that wait in the log.
+fn logged_bytes<'a>(parts: &[LoggedPart], payload: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut bytes: Vec<&[u8]> = Vec::new();
+    let mut at = 0;
+    for LoggedPart { part, stored, digests, logged } in parts {
+        for i in (0..digests.0.len()).filter(|i| logged >> i & 1 == 1) {
+            let start = at + i * BLOCK_SIZE;
+            bytes.push(&payload[start..start + stored_of(*stored, i) as usize]);
         }
-        Ok(runs)
+        at += part.len as usize;
     }
-
-    /// The record of a unit among the new ones, or as it was.
-    fn record_for<'a>(&self, state: &State<D>, runs: &'a mut Vec<RecordRun>, unit: u64) -> Result<&'a mut Record> {
-        let place = |runs: &[RecordRun]| {
-            runs.iter().position(|run| (run.unit..run.unit + run.records.len() as u64).contains(&unit))
-        };
-        if let Some(index) = place(runs) {
-            let run = &mut runs[index];
-            return Ok(&mut run.records[(unit - run.unit) as usize]);
-        }
-        let record = self.load_record(state, unit)?;
-        if runs.last().is_none_or(|run| run.unit + run.records.len() as u64 != unit) {
-            runs.push(RecordRun { unit, records: Vec::new() });
-        }
-        let records = &mut runs.last_mut().expect("one was pushed").records;
-        records.push(record);
-        Ok(records.last_mut().expect("one was pushed"))
-    }
+    bytes
 }
 
 fn check_write(parts: &[WritePart], payload: &[u8]) -> Result<()> {

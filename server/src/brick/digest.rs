@@ -33,7 +33,10 @@ impl<D: Disk> Brick<D> {
     }
 
     pub(super) fn release(&self, id: ObjectId) -> Result<Reply> {
-        if let Some(node) = self.cache.get(id) {
+        if let Some(waiting) = self.waiting(id) {
+            // Its bytes and records come at the checkpoint, and the digest with them.
+            super::lock(&waiting).released = true;
+        } else if let Some(node) = self.cache.get(id) {
             self.settle(&node);
         }
         Ok(Reply::Done)
@@ -41,10 +44,11 @@ impl<D: Disk> Brick<D> {
 
     /// Whether a release has many records to read.
     pub(super) fn release_is_slow(&self, id: ObjectId) -> bool {
-        self.cache.get(id).is_some_and(|node| {
-            let state = node.state();
-            state.meta.records == Records::Side && state.digest == FileDigest::Outdated
-        })
+        self.waiting(id).is_none()
+            && self.cache.get(id).is_some_and(|node| {
+                let state = node.state();
+                state.meta.records == Records::Side && state.digest == FileDigest::Outdated
+            })
     }
 
     /// Sets the digest of a changed file. Nothing depends on it, so a failure is only logged.
@@ -59,7 +63,7 @@ impl<D: Disk> Brick<D> {
 
     fn try_settle(&self, node: &Node<D>) -> Result<()> {
         let mut state = node.state_mut();
-        if state.digest != FileDigest::Outdated || state.orphan {
+        if state.digest != FileDigest::Outdated || state.orphan || self.waiting(node.id).is_some() {
             return Ok(());
         }
         let Some(digest) = self.file_digest(node, &state)? else { return Ok(()) };

@@ -4,7 +4,7 @@
 use std::io;
 
 use net_raid_proto::codec;
-use net_raid_proto::ids::Name;
+use net_raid_proto::ids::{Generation, Name};
 use net_raid_proto::limits::BODY_MAX;
 use net_raid_proto::membership::{FORMAT_VERSION, Label};
 use net_raid_proto::message::Holder;
@@ -26,6 +26,10 @@ pub(super) struct Stored {
     pub(super) label: Label,
     /// Who took the newest epoch, unless it was given up since.
     pub(super) holder: Option<Holder>,
+    /// Newest generation whose bytes are all in place: the log holds later ones.
+    pub(super) applied: Generation,
+    /// Boot id of the machine when the newest epoch was taken.
+    pub(super) boot: String,
 }
 
 /// What is found where a label should be.

@@ -1,7 +1,7 @@
 //! Who the brick belongs to: label, epoch, holder, and for how long nothing was heard from it.
 
 use std::sync::RwLockReadGuard;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use net_raid_proto::ids::{BrickId, Epoch, Generation, VolumeId};
 use net_raid_proto::limits::LEASE_MS;
@@ -120,7 +120,7 @@ impl<D: Disk> Brick<D> {
             unusable => return Err(not_labelled(unusable).into()),
         }
         let label = Label { ownership: self.options.ownership, ..label.clone() };
-        let stored = Stored { label, holder: None };
+        let stored = Stored { label, holder: None, applied: Generation(0), boot: self.options.boot.clone() };
         let areas = Areas::make(&self.disk, self.options.ownership)?;
         label::store_first(&self.disk, &areas.area, &stored)?;
         *sequence = 1;
@@ -148,6 +148,9 @@ impl<D: Disk> Brick<D> {
         if epoch < present.label.epoch || epoch == present.label.epoch && !same {
             return Err(Fault::StaleEpoch(present.label.epoch).into());
         }
+        if epoch == present.label.epoch && !self.intact.load(Relaxed) {
+            return Err(refused("its machine was restarted: what it had not written to its disk is lost").into());
+        }
         let age_ms = self.age_ms(now_ms);
         if let Some(other) = present.holder.clone().filter(|_| !same && !take_over && age_ms < LEASE_MS) {
             return Err(Fault::Held { holder: other, age_ms }.into());
@@ -155,6 +158,7 @@ impl<D: Disk> Brick<D> {
         let mut next = present.clone();
         next.label.epoch = epoch;
         next.holder = Some(holder.clone());
+        next.boot.clone_from(&self.options.boot);
         if next != present {
             self.write_label(&mut sequence, &next)?;
         }
@@ -164,7 +168,8 @@ impl<D: Disk> Brick<D> {
         // Waits for what the old owner has under way; its frames are refused from here on.
         let mut standing = self.standing.write().expect("no holder panics");
         *standing = Standing::Labelled { stored: Box::new(next), owned: true };
-        self.generation.store(generation.0, Release);
+        self.generation.fetch_max(generation.0, AcqRel);
+        self.intact.store(true, Relaxed);
         self.heard_ms.store(now_ms, Relaxed);
         tracing::info!(epoch = epoch.0, generation = generation.0, host = holder.host, pid = holder.pid, "brick owned");
         Ok(Reply::Done)
@@ -173,6 +178,9 @@ impl<D: Disk> Brick<D> {
     /// The caller must not hold a guard of `standing`.
     pub(super) fn disown(&self, epoch: Epoch) -> Result<Reply> {
         self.sync_all()?;
+        if self.has_waiting() {
+            return Err(refused("bytes wait in the log for a checkpoint").into());
+        }
         self.change_label(epoch, |stored| {
             stored.holder = None;
             Ok(())
@@ -195,7 +203,7 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Changes the label for the owner of `epoch`, which nobody can replace meanwhile.
-    fn change_label(
+    pub(super) fn change_label(
         &self,
         epoch: Epoch,
         change: impl FnOnce(&mut Stored) -> std::result::Result<(), Fault>,

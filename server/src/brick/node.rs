@@ -43,6 +43,8 @@ pub(super) struct State<D: Disk> {
     /// Counts writes of the attribute, and how many of them are durable.
     pub(super) changes: u64,
     pub(super) durable: u64,
+    /// The file's bytes or length changed since it was synced.
+    pub(super) unsynced: bool,
     /// The record file's name is new.
     pub(super) side_new: bool,
     /// Without a name.
@@ -100,6 +102,7 @@ impl<D: Disk> State<D> {
             // What was found may have been written just before a restart.
             changes: 1,
             durable: 0,
+            unsynced: true,
             side_new: true,
             orphan,
             default_acl: None,

@@ -12,6 +12,7 @@ use net_raid_proto::message::Kind;
 use super::error::{Result, errno};
 use super::label::{self, internal};
 use super::lease::Standing;
+use super::log::Log;
 use super::node::Cache;
 use super::object::{Meta, Recorded, Records};
 use super::table::Table;
@@ -31,6 +32,7 @@ pub(super) struct Areas<D: Disk> {
     pub(super) area: D::Handle,
     pub(super) records: D::Handle,
     pub(super) orphans: D::Handle,
+    pub(super) log: Log<D>,
 }
 
 impl<D: Disk> Areas<D> {
@@ -38,8 +40,10 @@ impl<D: Disk> Areas<D> {
         let root = disk.root()?;
         let open = |path: &[&Name]| disk.open(&root, path).map(|(handle, _)| handle);
         let area = internal(".net_raid");
+        let area_dir = open(&[&area])?;
         Ok(Areas {
-            area: open(&[&area])?,
+            log: Log::open(disk, &area_dir)?,
+            area: area_dir,
             records: open(&[&area, &internal("records")])?,
             orphans: open(&[&area, &internal("orphans")])?,
             root,
@@ -54,6 +58,7 @@ impl<D: Disk> Areas<D> {
         mkdir(disk, &area, &internal("records"))?;
         mkdir(disk, &area, &internal("orphans"))?;
         let areas = Areas::open(disk)?;
+        areas.log.make_room(disk)?;
         for bucket in 0..=255u8 {
             mkdir(disk, &areas.records, &internal(&format!("{bucket:02x}")))?;
         }
@@ -107,6 +112,7 @@ impl<D: Disk> Brick<D> {
     pub fn open(disk: D, options: BrickOptions) -> std::result::Result<Brick<D>, OpenError> {
         let (standing, sequence) = survey(&disk, &options)?;
         let areas = OnceLock::new();
+        let (mut found, mut intact, mut applied) = (Vec::new(), true, Generation(0));
         if let Standing::Labelled { stored, .. } = &standing {
             let ownership = stored.label.ownership;
             if ownership == Ownership::Native && options.ownership == Ownership::Recorded {
@@ -114,10 +120,13 @@ impl<D: Disk> Brick<D> {
             }
             let opened = Areas::open(&disk)?;
             check_root(&disk, &opened.root, ownership)?;
+            applied = stored.applied;
+            found = opened.log.load(&disk, applied)?;
+            intact = stored.boot == options.boot || stored.holder.is_none();
             let _ = areas.set((opened, ownership));
         }
         let nodes_max = (disk.handles_max() / 2).min(NODES_MAX);
-        Ok(Brick {
+        let brick = Brick {
             disk,
             options,
             sequence: Mutex::new(sequence),
@@ -134,7 +143,13 @@ impl<D: Disk> Brick<D> {
             failed: AtomicBool::new(false),
             failure: OnceLock::new(),
             foreign_logged: AtomicU32::new(0),
-        })
+            waiting: Mutex::default(),
+            completing: Mutex::default(),
+            intact: AtomicBool::new(intact),
+            applied: AtomicU64::new(applied.0),
+        };
+        brick.replay(found)?;
+        Ok(brick)
     }
 
     pub(super) fn set_areas(&self, areas: Areas<D>, ownership: Ownership) {

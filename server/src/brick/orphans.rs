@@ -7,7 +7,7 @@ use super::Brick;
 use super::error::Result;
 use super::locate::hex_name;
 use super::node::Node;
-use super::object::Records;
+use super::object::{Meta, Records};
 use crate::disk::{Disk, RenameMode};
 
 /// The id in the name of an orphan.
@@ -45,6 +45,11 @@ impl<D: Disk> Brick<D> {
     /// Notes that an object is an orphan now.
     pub(super) fn orphaned(&self, id: ObjectId) {
         self.fresh_orphans.lock().expect("no holder panics").insert(id);
+        self.outside(id);
+    }
+
+    /// Notes that an object has no place in the tree any more.
+    pub(super) fn outside(&self, id: ObjectId) {
         self.table.forget(id);
         if let Some(node) = self.cache.get(id) {
             node.state_mut().orphan = true;
@@ -55,11 +60,12 @@ impl<D: Disk> Brick<D> {
     pub(super) fn gone(&self, id: ObjectId, records: &Records) -> Result<()> {
         self.table.forget(id);
         self.cache.remove(id);
+        self.forget_waiting(id);
         if *records == Records::Side { self.remove_side(id) } else { Ok(()) }
     }
 
     pub(super) fn purge(&self, id: ObjectId) -> Result<Reply> {
-        self.remove_orphan(id, &hex_name(id))?;
+        let _ = self.remove_orphan(id, &hex_name(id))?;
         self.fresh_orphans.lock().expect("no holder panics").remove(&id);
         Ok(Reply::Done)
     }
@@ -88,25 +94,85 @@ impl<D: Disk> Brick<D> {
         if self.fresh_orphans.lock().expect("no holder panics").contains(&id) {
             return Ok(false);
         }
-        self.remove_orphan(id, name)?;
+        self.remove_orphan(id, name)
+    }
+
+    /// Whether something went.
+    fn remove_orphan(&self, id: ObjectId, name: &Name) -> Result<bool> {
+        let orphans = &self.areas()?.orphans;
+        let stat = match self.disk.stat_at(orphans, name) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+            stat => stat?,
+        };
+        if stat.kind == Kind::Directory {
+            return self.remove_detached(id, name);
+        }
+        self.disk.unlink(orphans, name)?;
+        // With more links a replacing rename was interrupted: the object still has its name.
+        if stat.nlink == 1 {
+            self.gone(id, &Records::Side)?;
+        }
         Ok(true)
     }
 
-    fn remove_orphan(&self, id: ObjectId, name: &Name) -> Result<()> {
+    /// Removes a detached directory with what is below it: directories in it become orphans of their own first, so
+    /// that no depth is too much and an interruption leaves what the next purge finds.
+    fn remove_detached(&self, id: ObjectId, name: &Name) -> Result<bool> {
         let orphans = &self.areas()?.orphans;
-        let stat = match self.disk.stat_at(orphans, name) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
-            stat => stat?,
+        let (dir, _) = self.disk.open(orphans, &[name])?;
+        let (mut removed, mut again) = (false, true);
+        while again {
+            again = false;
+            let mut cursor = 0;
+            loop {
+                let page = self.disk.read_dir(&dir, cursor)?;
+                let Some(last) = page.last() else { break };
+                cursor = last.next;
+                for item in &page {
+                    again |= self.remove_below(id, &dir, &item.name)?;
+                }
+            }
+            removed |= again;
+        }
+        match self.disk.rmdir(orphans, name) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => {
+                tracing::warn!(id = id.0, "a removed directory holds files that are not of the volume: it stays");
+                return Ok(removed);
+            }
+            result => result?,
+        }
+        self.gone(id, &Records::None)?;
+        Ok(true)
+    }
+
+    /// Removes one object of a detached directory, or moves it to the orphans; whether it is gone from there.
+    fn remove_below(&self, parent: ObjectId, dir: &D::Handle, name: &Name) -> Result<bool> {
+        let stat = self.disk.stat_at(dir, name)?;
+        let value = match self.disk.get_xattr_at(dir, name, self.attr_name()) {
+            // As for names of the tree: attributes of such a type do not exist here.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPERM)) => None,
+            value => value?,
         };
-        match stat.kind {
-            Kind::Directory => self.disk.rmdir(orphans, name)?,
-            _ => self.disk.unlink(orphans, name)?,
+        let id = value.as_deref().and_then(Meta::decode).map(|meta| meta.id);
+        let result = match (id, &stat.kind) {
+            // What an interrupted create left goes too; what holds something was put there by hand.
+            (None, Kind::Directory) => self.disk.rmdir(dir, name),
+            (None, Kind::File) if stat.size > 0 => return Ok(false),
+            (Some(id), Kind::Directory) => {
+                self.disk.rename(dir, name, &self.areas()?.orphans, &hex_name(id), RenameMode::Replace)
+            }
+            _ => self.disk.unlink(dir, name),
+        };
+        match result {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => return Ok(false),
+            result => result?,
         }
-        if stat.nlink > 1 && stat.kind != Kind::Directory {
-            // A replacing rename was interrupted: the object still has its name.
-            return Ok(());
+        match id {
+            Some(id) if stat.kind == Kind::Directory => self.outside(id),
+            Some(id) if stat.nlink == 1 => self.gone(id, &Records::Side)?,
+            Some(id) => self.table.forget_name(id, parent, name),
+            None => {}
         }
-        self.cache.remove(id);
-        self.remove_side(id)
+        Ok(true)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use net_raid_proto::ids::Generation;
-use net_raid_proto::limits::UNIT_SIZE;
+use net_raid_proto::ids::{Digest, Generation};
+use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::WritePart;
 
 use super::Brick;
@@ -56,7 +56,7 @@ impl<D: Disk> Brick<D> {
     pub(super) fn reserve_records(&self, node: &Node<D>, state: &mut State<D>, parts: &[WritePart]) -> Result<()> {
         if state.meta.records != Records::Side {
             if parts.iter().all(|part| part.part.unit == 0) {
-                return Ok(());
+                return self.reserve_inline(node, state, parts);
             }
             self.move_aside(node, state)?;
         }
@@ -76,6 +76,22 @@ impl<D: Disk> Brick<D> {
             }
         }
         Ok(())
+    }
+
+    /// The same in the attribute: holes take as much space there as digests.
+    fn reserve_inline(&self, node: &Node<D>, state: &mut State<D>, parts: &[WritePart]) -> Result<()> {
+        let ends = parts.iter().map(|part| (part.part.offset + part.part.len) as usize / BLOCK_SIZE);
+        let (generation, mut digests) = match &state.meta.records {
+            Records::Inline { generation, digests } => (*generation, digests.clone()),
+            _ => (Generation(0), Vec::new()),
+        };
+        let needed = ends.max().unwrap_or(0);
+        if digests.len() >= needed {
+            return Ok(());
+        }
+        digests.resize(needed, Digest::HOLE);
+        let meta = Meta { records: Records::Inline { generation, digests }, ..state.meta.clone() };
+        self.put_meta(node, state, meta)
     }
 
     /// Writes records. Inline ones go into `meta`, which the caller writes.
@@ -111,12 +127,14 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// Moves inline records to a new record file: first the file, then the attribute that says so.
+    /// Moves inline records to a new record file: first the file, then the attribute that says so. The journal of the local
+    /// file system may make the attribute durable long before the bytes, so what was durable inline is made durable there.
     fn move_aside(&self, node: &Node<D>, state: &mut State<D>) -> Result<()> {
         let inline = state.meta.inline();
         let side = self.make_side(node.id)?;
         if inline != Record::BLANK {
             self.disk.write_at(&side, &inline.encode(), 0).map_err(|short| short.source)?;
+            self.disk.sync_all(&side).map_err(|error| self.sync_failed(error.into()))?;
         }
         let meta = Meta { records: Records::Side, ..state.meta.clone() };
         self.put_meta(node, state, meta)?;

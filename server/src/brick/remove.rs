@@ -41,7 +41,7 @@ impl<D: Disk> Brick<D> {
         Ok(Reply::Done)
     }
 
-    fn unlink_one_of_many(&self, dir: &Node<D>, name: &Name, id: ObjectId, now: Timestamp) -> Result<()> {
+    pub(super) fn unlink_one_of_many(&self, dir: &Node<D>, name: &Name, id: ObjectId, now: Timestamp) -> Result<()> {
         self.seen(id, dir.id, name);
         let node = self.node(id)?;
         self.disk.unlink(&dir.handle, name)?;

@@ -4,11 +4,13 @@ use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::Reply;
 
-use super::Brick;
 use super::error::{Result, errno};
+use super::log::Body;
 use super::node::{Node, State};
 use super::object::Meta;
 use super::records::RecordRun;
+use super::waiting::{Entry, What, cut_of_len, cut_of_units};
+use super::{Brick, Ticket, lock};
 use crate::disk::Disk;
 
 /// Most ranges of one answer to `Allocated`: 16 bytes each, far below a body's limit.
@@ -17,11 +19,10 @@ const RANGES_MAX: usize = 1024;
 impl<D: Disk> Brick<D> {
     pub(super) fn truncate(
         &self,
+        ticket: &Ticket,
         id: ObjectId,
         (size, brick_len): (u64, u64),
-        mtime: Option<Timestamp>,
-        mode: Option<u32>,
-        now: Timestamp,
+        (mtime, mode, now): (Option<Timestamp>, Option<u32>, Timestamp),
     ) -> Result<Reply> {
         if size > i64::MAX as u64 {
             return Err(errno(libc::EFBIG));
@@ -34,8 +35,12 @@ impl<D: Disk> Brick<D> {
         let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
         // Where the length is the logical size it grows too; elsewhere nothing is needed beyond the units.
         let new_len = if state.meta.size.is_none() { size } else { len.min(brick_len) };
+        if new_len.min(brick_len) < len {
+            self.log_cut(ticket, id, What::Truncate { size, brick_len }, &cut_of_len(new_len.min(brick_len)))?;
+        }
         if new_len != len {
             self.disk.truncate(&node.handle, new_len)?;
+            state.unsynced = true;
         }
         let mut meta = state.meta.clone();
         if mtime.is_some() || mode.is_some() {
@@ -49,8 +54,30 @@ impl<D: Disk> Brick<D> {
         self.finish_resize(&node, &mut state, mtime_after, mode)
     }
 
+    /// Notes a cut before it is made, durably: of bytes that are gone nothing can be taken back, so a later owner must be
+    /// able to repeat it on the other bricks. Writes before it do not count there any more.
+    fn log_cut(&self, ticket: &Ticket, id: ObjectId, what: What, cut: &std::ops::Range<u64>) -> Result<()> {
+        let waiting = self.waiting_mut(id);
+        let mut waiting = lock(&waiting);
+        if ticket.resend && waiting.has(ticket.transaction) {
+            return Ok(());
+        }
+        let (transaction, participants) = (ticket.transaction, ticket.participants);
+        let body = match what {
+            What::Punch { unit, count } => Body::Punch { transaction, participants, id, unit, count },
+            What::Truncate { size, brick_len } => Body::Truncate { transaction, participants, id, size, brick_len },
+            What::Write { .. } => return Err(errno(libc::EINVAL)),
+        };
+        let (index, _) = self.append_log(ticket.generation, &body, &[], true)?;
+        self.areas()?.log.sync(&self.disk).map_err(|error| self.sync_failed(error.into()))?;
+        let generation = ticket.generation;
+        let entry = Entry { transaction, generation, index, participants, what, whole: true };
+        waiting.cut(entry, cut);
+        Ok(())
+    }
+
     /// Makes every block that begins at `len` or behind it a hole.
-    fn cut_records(&self, node: &Node<D>, state: &mut State<D>, meta: &mut Meta, len: u64) -> Result<()> {
+    pub(super) fn cut_records(&self, node: &Node<D>, state: &mut State<D>, meta: &mut Meta, len: u64) -> Result<()> {
         let generation = self.generation();
         let (unit, blocks) = (len / UNIT_SIZE as u64, (len % UNIT_SIZE as u64).div_ceil(BLOCK_SIZE as u64) as usize);
         state.recent = None;
@@ -68,9 +95,9 @@ impl<D: Disk> Brick<D> {
 
     pub(super) fn punch(
         &self,
+        ticket: &Ticket,
         id: ObjectId,
-        unit: u64,
-        count: u64,
+        (unit, count): (u64, u64),
         mtime: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Reply> {
@@ -83,6 +110,7 @@ impl<D: Disk> Brick<D> {
         let start = unit.saturating_mul(UNIT_SIZE as u64);
         let end = unit.saturating_add(count).saturating_mul(UNIT_SIZE as u64).min(len);
         if start < end {
+            self.log_cut(ticket, id, What::Punch { unit, count }, &cut_of_units(unit, count))?;
             self.disk.punch(&node.handle, start, end - start)?;
         }
         let mut meta = state.meta.clone();

@@ -20,7 +20,7 @@ impl<D: Disk> Brick<D> {
     }
 
     /// A failed sync loses what the kernel had not written, whatever the error was.
-    fn sync_failed(&self, error: Error) -> Error {
+    pub(super) fn sync_failed(&self, error: Error) -> Error {
         match error {
             Error::Os(error) => self.fail(&error).into(),
             fault => fault,
@@ -28,31 +28,32 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Without the object's lock: reads and writes go on, and what they add is theirs to sync.
+    ///
+    /// The log makes good for what is not synced here: records in place, the times that writes set, and bytes that wait.
     fn sync_object(&self, node: &Node<D>, data_only: bool) -> Result<()> {
-        let (changes, durable, side, side_new) = {
-            let state = node.state();
-            (state.changes, state.durable, state.side.clone(), state.side_new)
+        let (changes, durable, unsynced, side, side_new) = {
+            let mut state = node.state_mut();
+            let unsynced = std::mem::replace(&mut state.unsynced, false);
+            (state.changes, state.durable, unsynced, state.side.is_some(), state.side_new)
         };
         if node.kind == Kind::File {
-            if let Some(side) = &side {
-                self.disk.sync_data(side)?;
-            }
-            if side.is_some() && side_new {
+            if side && side_new {
                 self.sync_side_name(node.id)?;
             }
-            // fdatasync leaves out extended attributes, and with them sizes and inline records.
-            if data_only && changes == durable {
-                self.disk.sync_data(&node.handle)?;
-            } else {
+            // fdatasync leaves out extended attributes, and with them sizes and stamps.
+            if changes != durable || !data_only && self.waiting(node.id).is_none() {
                 self.disk.sync_all(&node.handle)?;
+            } else if unsynced {
+                self.disk.sync_data(&node.handle)?;
             }
+            self.areas()?.log.sync(&self.disk)?;
         } else {
             self.disk.sync_all(&node.handle)?;
         }
         let mut state = node.state_mut();
         state.durable = state.durable.max(changes);
         // A record file that appeared meanwhile is new still.
-        state.side_new &= side.is_none();
+        state.side_new &= !side;
         Ok(())
     }
 

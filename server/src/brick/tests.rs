@@ -4,13 +4,16 @@ mod changes;
 mod crash;
 mod damage;
 mod data;
+mod detach;
 mod faults;
 mod formats;
 mod labels;
+mod log;
 mod ownership;
 mod random;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use md5::{Digest as _, Md5};
 use net_raid_proto::frame::{FrameKind, Header};
@@ -39,6 +42,8 @@ struct Rig {
     epoch: Epoch,
     resend: bool,
     now: Timestamp,
+    generation: AtomicU64,
+    transaction: AtomicU64,
 }
 
 fn name(text: &str) -> Name {
@@ -83,9 +88,9 @@ fn digest(block: &[u8]) -> Digest {
     Digest(Md5::digest(&padded).into())
 }
 
-/// What a brick is told on a machine that started with `_boot`.
-fn options(ownership: Ownership, _boot: &str) -> BrickOptions {
-    BrickOptions { ownership, brick: BRICK }
+/// What a brick is told on a machine that started with `boot`.
+fn options(ownership: Ownership, boot: &str) -> BrickOptions {
+    BrickOptions { ownership, brick: BRICK, boot: boot.into() }
 }
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
@@ -98,7 +103,16 @@ impl Rig {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
         let brick = open(dir.path(), ownership).expect("a brick");
         let now = Timestamp { secs: 1_000_000, nanos: 5 };
-        let mut rig = Rig { dir, brick, ownership, epoch: Epoch(0), resend: false, now };
+        let mut rig = Rig {
+            dir,
+            brick,
+            ownership,
+            epoch: Epoch(0),
+            resend: false,
+            now,
+            generation: AtomicU64::new(1),
+            transaction: AtomicU64::new(1),
+        };
         rig.ok(Request::Format { label: Box::new(label()) });
         rig.own(1);
         rig
@@ -111,10 +125,23 @@ impl Rig {
     }
 
     fn own(&mut self, epoch: u64) {
-        let (epoch, generation) = (Epoch(epoch), Generation(epoch));
+        self.generation.fetch_max(epoch, Relaxed);
+        let (epoch, generation) = (Epoch(epoch), self.generation());
         let volume = VOLUME;
         self.ok(Request::Own { volume, epoch, generation, holder: holder(1), take_over: false });
         self.epoch = epoch;
+    }
+
+    fn generation(&self) -> Generation {
+        Generation(self.generation.load(Relaxed))
+    }
+
+    /// A checkpoint: everything is in its place afterwards.
+    #[track_caller]
+    fn checkpoint(&self) {
+        let generation = Generation(self.generation.fetch_add(1, Relaxed));
+        self.ok(Request::Checkpoint { generation });
+        self.ok(Request::Complete { generation });
     }
 
     /// As after kill -9 of the server.
@@ -159,8 +186,8 @@ impl Rig {
 
     fn changing(&self, change: Change) -> Request {
         Request::Change {
-            transaction: Transaction(1),
-            generation: Generation(1),
+            transaction: Transaction(self.transaction.fetch_add(u64::from(!self.resend), Relaxed)),
+            generation: self.generation(),
             participants: 1,
             now: self.now,
             change,
@@ -249,7 +276,7 @@ impl Rig {
     #[track_caller]
     fn write(&self, id: ObjectId, offset: u64, data: &[u8]) {
         let (request, payload) = self.write_request(id, offset, data, Some(offset + data.len() as u64));
-        assert_eq!(self.ask(request, &payload).0, Ok(Reply::Done));
+        assert!(matches!(self.ask(request, &payload).0, Ok(Reply::Written { .. })));
     }
 
     /// Whole blocks, with the records of their units.

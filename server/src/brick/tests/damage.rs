@@ -7,7 +7,7 @@ use super::super::record::{RECORD_LEN, Record, UNKNOWN};
 use super::*;
 
 fn stored() -> Stored {
-    Stored { label: label(), holder: Some(holder(3)) }
+    Stored { label: label(), holder: Some(holder(3)), applied: Generation(2), boot: "b".into() }
 }
 
 #[test]
@@ -66,6 +66,7 @@ fn a_torn_record_matches_nothing() {
     for mut rig in Rig::both() {
         rig.file("a", 10);
         rig.write(id(10), 0, &pattern(1, 2 * UNIT_SIZE));
+        rig.checkpoint();
         let side = rig.path(".net_raid/records/0a").join(format!("{:016x}", id(10).0));
         let mut bytes = std::fs::read(&side).expect("there");
         assert_eq!(bytes.len(), 2 * RECORD_LEN);
@@ -80,6 +81,7 @@ fn a_torn_record_matches_nothing() {
         rig.write(id(10), UNIT_SIZE as u64, &pattern(2, 4096));
         let (_, records) = rig.read(id(10), UNIT_SIZE as u64, 8192);
         assert_eq!(records[0].digests.0, [digest(&pattern(2, 4096)), UNKNOWN]);
+        rig.checkpoint();
         std::fs::remove_file(&side).expect("removed");
         rig.restart();
         rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });

@@ -13,19 +13,25 @@ fn a_small_file_is_a_plain_file_with_its_md5() {
         rig.file("a", 10);
         let (request, payload) = rig.write_request(id(10), 0, b"hello", Some(5));
         rig.resend = true;
-        assert_eq!(rig.ask(request.clone(), &payload).0, Ok(Reply::Done));
-        assert_eq!(rig.ask(request, &payload).0, Ok(Reply::Done));
+        let logged = rig.ask(request.clone(), &payload).0;
+        assert!(matches!(logged, Ok(Reply::Written { .. })));
+        assert_eq!(rig.ask(request, &payload).0, logged, "it is not logged twice");
         rig.resend = false;
         assert_eq!(std::fs::read(rig.path("a")).expect("there"), b"hello");
         assert_eq!(rig.entry(id(10)).attr.size, 5);
         assert_eq!(rig.xattr("a", "user.net_raid.md5"), None);
         rig.ok(Request::Release { id: id(10) });
+        rig.checkpoint();
         assert_eq!(rig.xattr("a", "user.net_raid.md5").expect("set"), b"5d41402abc4b2a76b9719d911017c592");
         rig.restart();
         rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
         assert_eq!(&rig.read_checked(id(10), 0, 8192)[..6], b"hello\0");
         rig.write(id(10), 0, b"howdy");
         assert_eq!(rig.xattr("a", "user.net_raid.md5"), None);
+        assert_eq!(std::fs::read(rig.path("a")).expect("there"), b"hello", "an overwrite waits");
+        assert_eq!(&rig.read_checked(id(10), 0, 8192)[..6], b"howdy\0");
+        rig.checkpoint();
+        assert_eq!(std::fs::read(rig.path("a")).expect("there"), b"howdy");
         rig.brick.close().expect("closed");
         assert!(rig.xattr("a", "user.net_raid.md5").is_some());
     }
@@ -57,6 +63,7 @@ fn a_large_file_has_a_record_for_every_unit() {
         let text: String = Md5::digest(&digests).iter().map(|byte| format!("{byte:02x}")).collect();
         rig.write(id(10), 0, &data[..4096]);
         rig.ok(Request::Release { id: id(10) });
+        rig.checkpoint();
         assert_eq!(rig.xattr("a", "user.net_raid.md5").expect("set"), text.as_bytes());
     }
 }
@@ -73,7 +80,7 @@ fn one_write_may_touch_a_unit_twice_and_out_of_order() {
         };
         let parts = vec![part(3, 0, 0), part(1, 4096, 1), part(3, 8192, 2)];
         let write = Change::Write { id: id(10), size: None, mtime: Some(rig.now), mode: Some(0o600), parts };
-        assert_eq!(rig.ask(rig.changing(write), &data).0, Ok(Reply::Done));
+        assert!(rig.ask(rig.changing(write), &data).0.is_ok());
         let read = rig.read_checked(id(10), 0, 4 * UNIT_SIZE);
         assert_eq!(read[3 * UNIT_SIZE..][..4096], data[..4096]);
         assert_eq!(read[UNIT_SIZE + 4096..][..4096], data[4096..8192]);
@@ -145,7 +152,7 @@ fn a_striped_file_has_its_size_in_the_attribute() {
     for mut rig in Rig::both() {
         raid5(&rig, "a", 10);
         let (request, payload) = rig.write_request(id(10), 0, &pattern(1, UNIT_SIZE), Some(100_000));
-        assert_eq!(rig.ask(request, &payload).0, Ok(Reply::Done));
+        assert!(rig.ask(request, &payload).0.is_ok());
         assert_eq!(rig.entry(id(10)).attr.size, 100_000);
         let truncate = |size, brick_len| Change::Truncate { id: id(10), size, brick_len, mtime: None, mode: None };
         rig.change(truncate(1 << 40, 1 << 39));
@@ -165,6 +172,7 @@ fn holes_are_punched_and_listed() {
         rig.file("a", 10);
         let data = pattern(3, 4 * UNIT_SIZE);
         rig.write(id(10), 0, &data);
+        rig.checkpoint();
         rig.own(2);
         rig.twice(Change::Punch { id: id(10), unit: 1, count: 2, mtime: None });
         let read = rig.read_checked(id(10), 0, 4 * UNIT_SIZE);

@@ -1,0 +1,315 @@
+//! What waits in the log: found by object, taken back, put in place.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use net_raid_proto::ids::{Epoch, Generation, ObjectId, Transaction};
+use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
+use net_raid_proto::message::{Fault, Kind, LogEntry, Logged, Reply};
+
+use super::error::{Error, Result};
+use super::lease::Standing;
+use super::log::Body;
+use super::node::Node;
+use super::records::RecordRun;
+use super::waiting::{Entry, Overlay, Waiting, What};
+use super::{Brick, lock};
+use crate::disk::Disk;
+
+/// Files that are synced one by one after a checkpoint; of more, the whole file system is.
+const SYNCED_ONE_BY_ONE: usize = 8;
+/// Parts in one page of the log: 16 bytes each, and less than 100 an entry, in a body of 64 KiB.
+const PAGE_PARTS: usize = 1024;
+const PAGE_ENTRIES: usize = 256;
+
+impl<D: Disk> Brick<D> {
+    /// What waits of a file.
+    pub(super) fn waiting(&self, id: ObjectId) -> Option<Arc<Mutex<Waiting>>> {
+        lock(&self.waiting).get(&id).cloned()
+    }
+
+    /// The same for a file of which something is to wait.
+    pub(super) fn waiting_mut(&self, id: ObjectId) -> Arc<Mutex<Waiting>> {
+        lock(&self.waiting).entry(id).or_default().clone()
+    }
+
+    pub(super) fn forget_waiting(&self, id: ObjectId) {
+        lock(&self.waiting).remove(&id);
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        self.all_waiting().iter().any(|(_, waiting)| !lock(waiting).entries.is_empty())
+    }
+
+    fn all_waiting(&self) -> Vec<(ObjectId, Arc<Mutex<Waiting>>)> {
+        lock(&self.waiting).iter().map(|(id, waiting)| (*id, waiting.clone())).collect()
+    }
+
+    /// Newest generation that all members have durably, and newest that is in place here.
+    pub(super) fn completed(&self) -> (Generation, Generation) {
+        match &*self.standing() {
+            Standing::Labelled { stored, .. } => (stored.label.complete, stored.applied),
+            _ => (Generation(0), Generation(0)),
+        }
+    }
+
+    pub(super) fn append_log(
+        &self,
+        generation: Generation,
+        body: &Body,
+        data: &[&[u8]],
+        urgent: bool,
+    ) -> Result<(u64, u64)> {
+        let applied = Generation(self.applied.load(std::sync::atomic::Ordering::Acquire));
+        self.areas()?.log.append(&self.disk, (generation, applied), body, data, urgent)
+    }
+
+    /// Says durably that a generation is complete everywhere, then puts it in place, then empties its log.
+    ///
+    /// The caller must not hold a guard of `standing`.
+    pub(super) fn complete(&self, epoch: Epoch, generation: Generation) -> Result<Reply> {
+        let _one = lock(&self.completing);
+        if self.completed().0 < generation {
+            // From here on what the log has of it is known to be decided, also after a power loss in the middle of the rest.
+            self.change_label(epoch, |stored| {
+                stored.label.complete = generation;
+                Ok(())
+            })?;
+        }
+        if self.completed().1 >= generation {
+            return Ok(Reply::Done);
+        }
+        self.put_all_in_place(generation)?;
+        self.change_label(epoch, |stored| {
+            stored.applied = generation;
+            Ok(())
+        })?;
+        self.finish(generation)?;
+        Ok(Reply::Done)
+    }
+
+    fn put_all_in_place(&self, generation: Generation) -> Result<()> {
+        let ends_here = |waiting: &Waiting| waiting.entries.iter().any(|entry| entry.generation <= generation);
+        let mut all = self.all_waiting();
+        all.retain(|(_, waiting)| ends_here(&lock(waiting)));
+        let mut some = Vec::new();
+        let count = all.len();
+        for (id, waiting) in all {
+            let Some(node) = self.logged_file(id)? else { continue };
+            self.put_in_place(&node, &waiting, generation)?;
+            if count <= SYNCED_ONE_BY_ONE {
+                some.push(node);
+            }
+        }
+        let synced = if count > SYNCED_ONE_BY_ONE {
+            self.disk.sync_fs().map_err(Error::from)
+        } else {
+            some.iter().try_for_each(|node| self.sync_in_place(node))
+        };
+        synced.map_err(|error| self.sync_failed(error))
+    }
+
+    fn sync_in_place(&self, node: &Node<D>) -> Result<()> {
+        let side = node.state().side.clone();
+        if let Some(side) = side {
+            self.disk.sync_data(&side)?;
+        }
+        Ok(self.disk.sync_all(&node.handle)?)
+    }
+
+    /// Forgets what is in place, and empties its log.
+    fn finish(&self, generation: Generation) -> Result<()> {
+        let mut empty = Vec::new();
+        for (id, waiting) in self.all_waiting() {
+            let mut waiting = lock(&waiting);
+            waiting.finish(generation);
+            if waiting.entries.is_empty() {
+                empty.push((id, waiting.released));
+            }
+        }
+        for (id, released) in empty {
+            self.drop_if_empty(id);
+            if let Some(node) = self.cache.get(id).filter(|_| released) {
+                self.settle(&node);
+            }
+        }
+        self.applied.fetch_max(generation.0, std::sync::atomic::Ordering::AcqRel);
+        Ok(self.areas()?.log.empty(&self.disk, generation)?)
+    }
+
+    /// A writer may have come by meanwhile: one that has the object's entry in hand adds to it.
+    fn drop_if_empty(&self, id: ObjectId) {
+        let mut all = lock(&self.waiting);
+        let idle = |waiting: &Arc<Mutex<Waiting>>| Arc::strong_count(waiting) == 1 && lock(waiting).entries.is_empty();
+        if all.get(&id).is_some_and(idle) {
+            all.remove(&id);
+        }
+    }
+
+    /// Bytes, then records, of what waits up to a generation.
+    fn put_in_place(&self, node: &Node<D>, waiting: &Mutex<Waiting>, generation: Generation) -> Result<()> {
+        let mut state = node.state_mut();
+        let overlay = lock(waiting).fold(generation, |unit| self.load_record(&state, unit))?;
+        let before = self.disk.stat(&node.handle)?;
+        self.put_bytes(node, &overlay, before.size)?;
+        let mut runs: Vec<RecordRun> = Vec::new();
+        for (unit, record) in overlay.records {
+            match runs.last_mut() {
+                Some(run) if run.unit + run.records.len() as u64 == unit => run.records.push(record),
+                _ => runs.push(RecordRun { unit, records: vec![record] }),
+            }
+        }
+        let mut meta = state.meta.clone();
+        self.store_records(node, &mut state, &mut meta, &runs)?;
+        self.put_meta(node, &mut state, meta)?;
+        // The file has the mtime of its last write; putting bytes in place is none.
+        self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+        Ok(())
+    }
+
+    /// The bytes of an overlay, as far as the file reaches: what was cut off is not wanted.
+    fn put_bytes(&self, node: &Node<D>, overlay: &Overlay, len: u64) -> Result<()> {
+        let log = &self.areas()?.log;
+        let mut bytes = Vec::new();
+        for (number, spot) in &overlay.spots {
+            let offset = number * BLOCK_SIZE as u64;
+            let stored = u64::from(spot.stored).min(len.saturating_sub(offset)) as usize;
+            if stored == 0 {
+                continue;
+            }
+            bytes.clear();
+            log.read(&self.disk, spot.file, spot.at, stored, &mut bytes)?;
+            self.disk.write_at(&node.handle, &bytes, offset).map_err(|short| short.source)?;
+        }
+        Ok(())
+    }
+
+    /// The file of log records; `None` when it is gone, and then nothing of it waits any more.
+    pub(super) fn logged_file(&self, id: ObjectId) -> Result<Option<Arc<Node<D>>>> {
+        for walk in [None, Some(self.completed().1), Some(Generation(0))] {
+            if let Some(since) = walk {
+                self.look_for(id, since)?;
+            }
+            match self.node(id) {
+                Err(Error::Fault(Fault::Unresolved(_))) => {}
+                node => return node.map(Some),
+            }
+        }
+        self.forget_waiting(id);
+        Ok(None)
+    }
+
+    /// Looks for what waits, where the tree changed after a generation. A file with several names may have been written by
+    /// one that is gone, so nothing is missing for certain before the whole tree was seen.
+    fn look_for(&self, id: ObjectId, since: Generation) -> Result<()> {
+        let wanted: HashSet<ObjectId> = lock(&self.waiting).keys().copied().chain([id]).collect();
+        let mut directories = vec![ObjectId::ROOT];
+        while let Some(at) = directories.pop() {
+            let directory = self.directory(at)?;
+            let mut cursor = 0;
+            loop {
+                let page = self.disk.read_dir(&directory.handle, cursor)?;
+                let Some(last) = page.last() else { break };
+                cursor = last.next;
+                for item in &page {
+                    let Some(child) = self.child(&directory, &item.name)? else { continue };
+                    let is_directory = child.stat.kind == Kind::Directory;
+                    if wanted.contains(&child.meta.id) || is_directory && child.meta.stamp > since {
+                        self.seen(child.meta.id, at, &item.name);
+                    }
+                    if is_directory && child.meta.stamp > since {
+                        directories.push(child.meta.id);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes writes back, durably.
+    pub(super) fn abort(&self, transactions: &[Transaction]) -> Result<Reply> {
+        let is_aborted =
+            |entry: &&Entry| transactions.contains(&entry.transaction) && matches!(entry.what, What::Write { .. });
+        let mut touched = Vec::new();
+        let mut generations: Vec<Generation> = Vec::new();
+        for (id, waiting) in self.all_waiting() {
+            let of_these: Vec<Generation> =
+                lock(&waiting).entries.iter().filter(is_aborted).map(|entry| entry.generation).collect();
+            if !of_these.is_empty() {
+                generations.extend(of_these);
+                touched.push((id, waiting));
+            }
+        }
+        generations.sort_unstable();
+        generations.dedup();
+        let body = Body::Abort { transactions: transactions.to_vec() };
+        for generation in generations {
+            self.append_log(generation, &body, &[], true)?;
+        }
+        self.areas()?.log.sync(&self.disk).map_err(|error| self.sync_failed(error.into()))?;
+        for (id, waiting) in touched {
+            let Some(node) = self.logged_file(id)? else { continue };
+            self.abort_in(&node, &waiting, transactions)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn abort_in(&self, node: &Node<D>, waiting: &Mutex<Waiting>, transactions: &[Transaction]) -> Result<()> {
+        let state = node.state_mut();
+        let mut waiting = lock(waiting);
+        let fresh = waiting.abort(transactions);
+        let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
+        let before = self.disk.stat(&node.handle)?;
+        for number in fresh {
+            let unit = number / BLOCKS_PER_UNIT as u64;
+            let record = match overlay.records.get(&unit) {
+                Some(record) => record.clone(),
+                None => self.load_record(&state, unit)?,
+            };
+            let hole = record.digests[(number % BLOCKS_PER_UNIT as u64) as usize] == net_raid_proto::ids::Digest::HOLE;
+            let offset = number * BLOCK_SIZE as u64;
+            if hole && offset < before.size {
+                // Nobody reads them by their record, but a copy on level 1 is a file for everybody.
+                self.disk.punch(&node.handle, offset, BLOCK_SIZE as u64)?;
+            }
+        }
+        self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+        Ok(())
+    }
+
+    /// One page of all writes and cuts that wait.
+    pub(super) fn read_log(&self, cursor: u64) -> Result<Reply> {
+        let mut all = Vec::new();
+        for (id, waiting) in self.all_waiting() {
+            let waiting = lock(&waiting);
+            all.extend(waiting.entries.iter().map(|entry| ((entry.generation, entry.index), log_entry(id, entry))));
+        }
+        all.sort_by_key(|(order, _)| *order);
+        let (mut entries, mut parts) = (Vec::new(), 0);
+        let mut rest = all.into_iter().skip(cursor as usize).map(|(_, entry)| entry).peekable();
+        while let Some(entry) = rest.next_if(|entry| {
+            parts += if let Logged::Write { parts } = &entry.what { parts.len() } else { 0 };
+            entries.is_empty() || parts <= PAGE_PARTS && entries.len() < PAGE_ENTRIES
+        }) {
+            entries.push(entry);
+        }
+        let next = rest.peek().map(|_| cursor + entries.len() as u64);
+        Ok(Reply::Log { entries, next })
+    }
+}
+
+fn log_entry(id: ObjectId, entry: &Entry) -> LogEntry {
+    let what = match &entry.what {
+        What::Write { parts, .. } => Logged::Write { parts: parts.iter().map(|part| part.part).collect() },
+        What::Truncate { size, brick_len } => Logged::Truncate { size: *size, brick_len: *brick_len },
+        What::Punch { unit, count } => Logged::Punch { unit: *unit, count: *count },
+    };
+    LogEntry {
+        transaction: entry.transaction,
+        generation: entry.generation,
+        participants: entry.participants,
+        id,
+        what,
+        whole: entry.whole,
+    }
+}

@@ -1,0 +1,288 @@
+//! The log: what waits for a checkpoint. Two files, one a generation in turn. See docs/on-disk.md.
+//!
+//! Records are appended, checked by their own checksums when they are read again, and never changed. A file is emptied by
+//! being used anew for a later generation: records of an earlier one behind the new ones do not belong to it, and count as none.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use net_raid_proto::codec;
+use net_raid_proto::ids::{Digests, Generation, ObjectId, Timestamp, Transaction};
+use net_raid_proto::limits::{BODY_MAX, PAYLOAD_MAX};
+use net_raid_proto::message::{Fault, Part};
+
+use super::error::Result;
+use super::label::internal;
+use crate::disk::Disk;
+
+/// Bytes before a record's body.
+const HEADER_LEN: usize = 32;
+/// Room that each file has from the start: a full disk still takes overwrites of what is there.
+const ROOM_MIN: u64 = 2 * 1024 * 1024;
+/// By how much a file grows.
+const ROOM_STEP: u64 = 1024 * 1024;
+/// A file that grew beyond this is cut when it is emptied.
+const ROOM_KEPT: u64 = 64 * 1024 * 1024;
+/// Room that only cuts and aborts may use, so that a full disk does not keep a brick from taking back what others lack.
+const RESERVE: u64 = 64 * 1024;
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Body {
+    /// A write. Its data are the bytes of the blocks that `logged` names.
+    Write {
+        transaction: Transaction,
+        participants: u16,
+        id: ObjectId,
+        /// Logical size after it, when it grows.
+        size: Option<u64>,
+        /// The mtime that the file had after it.
+        mtime: Timestamp,
+        parts: Vec<LoggedPart>,
+    },
+    /// A cut of the file; durable before the file is cut.
+    Truncate { transaction: Transaction, participants: u16, id: ObjectId, size: u64, brick_len: u64 },
+    /// Units that become holes; durable before they do.
+    Punch { transaction: Transaction, participants: u16, id: ObjectId, unit: u64, count: u64 },
+    /// Writes of the same generation that count as never made.
+    Abort { transactions: Vec<Transaction> },
+}
+
+/// A part of a write.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct LoggedPart {
+    pub(super) part: Part,
+    pub(super) stored: u32,
+    pub(super) digests: Digests,
+    /// Blocks of the part, one bit each, whose bytes are in the log; those of the others are in the file.
+    pub(super) logged: u16,
+}
+
+/// A record that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) generation: Generation,
+    pub(super) index: u64,
+    pub(super) body: Body,
+    /// Where its data begin in its file.
+    pub(super) data_at: u64,
+}
+
+/// End of what a file holds.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Generation of its records.
+    generation: Generation,
+    /// Number of its records.
+    index: u64,
+    end: u64,
+    /// Bytes that are allocated.
+    room: u64,
+    buffer: Vec<u8>,
+}
+
+struct LogFile<D: Disk> {
+    handle: D::Handle,
+    tail: Mutex<Tail>,
+    /// Counts appends, and those that are durable.
+    appended: AtomicU64,
+    durable: AtomicU64,
+}
+
+impl<D: Disk> LogFile<D> {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().expect("no holder panics")
+    }
+}
+
+/// The two files.
+pub(super) struct Log<D: Disk> {
+    files: [LogFile<D>; 2],
+}
+
+/// Index of the file of a generation.
+pub(super) fn file_of(generation: Generation) -> usize {
+    (generation.0 % 2) as usize
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the files, makes what is missing of them.
+    pub(super) fn open(disk: &D, area: &D::Handle) -> io::Result<Log<D>> {
+        let open = |name: &str| -> io::Result<LogFile<D>> {
+            let name = internal(name);
+            let (handle, room) = match disk.open(area, &[&name]) {
+                Ok((handle, stat)) => (handle, stat.size),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => (disk.create(area, &name, 0o600)?, 0),
+                Err(error) => return Err(error),
+            };
+            let tail = Mutex::new(Tail { room, ..Tail::default() });
+            // What was found may have been written just before a restart.
+            Ok(LogFile { handle, tail, appended: AtomicU64::new(1), durable: AtomicU64::new(0) })
+        };
+        Ok(Log { files: [open("log.0")?, open("log.1")?] })
+    }
+
+    /// Takes the room that the files have at least.
+    pub(super) fn make_room(&self, disk: &D) -> io::Result<()> {
+        for file in &self.files {
+            let mut tail = file.tail();
+            if tail.room < ROOM_MIN {
+                disk.allocate(&file.handle, 0, ROOM_MIN, false)?;
+                tail.room = ROOM_MIN;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the files hold of generations after `applied`, in order.
+    pub(super) fn load(&self, disk: &D, applied: Generation) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for file in &self.files {
+            let mut tail = file.tail();
+            let Some(first) = read_record(disk, &file.handle, 0)? else { continue };
+            tail.generation = first.generation;
+            if first.generation <= applied {
+                continue;
+            }
+            let mut next = Some(first);
+            while let Some(record) = next.take().filter(|r| r.generation == tail.generation && r.index == tail.index) {
+                tail.index += 1;
+                tail.end = record.end;
+                found.push(Found {
+                    generation: record.generation,
+                    index: record.index,
+                    body: record.body,
+                    data_at: record.data_at,
+                });
+                next = read_record(disk, &file.handle, tail.end)?;
+            }
+        }
+        found.sort_by_key(|record| (record.generation, record.index));
+        Ok(found)
+    }
+
+    /// Appends a record; returns its index and where its data are. Survives the process, not the machine: see [`Log::sync`].
+    ///
+    /// Only cuts and aborts are `urgent`. `applied` is the last generation whose file may be used anew.
+    pub(super) fn append(
+        &self,
+        disk: &D,
+        (generation, applied): (Generation, Generation),
+        body: &Body,
+        data: &[&[u8]],
+        urgent: bool,
+    ) -> Result<(u64, u64)> {
+        let file = &self.files[file_of(generation)];
+        let mut tail = file.tail();
+        if tail.generation != generation && tail.end > 0 {
+            if tail.generation > applied {
+                return Err(Fault::Refused(format!("generation {} waits in the log", tail.generation)).into());
+            }
+            (tail.index, tail.end) = (0, 0);
+        }
+        let (index, at) = (tail.index, tail.end);
+        let mut buffer = std::mem::take(&mut tail.buffer);
+        buffer.clear();
+        buffer.resize(HEADER_LEN, 0);
+        let encoded = codec::encode(body, BODY_MAX, &mut buffer);
+        encoded.map_err(|_| super::error::errno(libc::E2BIG))?;
+        let body_len = buffer.len() - HEADER_LEN;
+        data.iter().for_each(|bytes| buffer.extend_from_slice(bytes));
+        let data_len = buffer.len() - HEADER_LEN - body_len;
+        buffer[4..8].copy_from_slice(&(body_len as u32).to_le_bytes());
+        buffer[8..12].copy_from_slice(&(data_len as u32).to_le_bytes());
+        buffer[16..24].copy_from_slice(&generation.0.to_le_bytes());
+        buffer[24..32].copy_from_slice(&index.to_le_bytes());
+        let crc = crc32c::crc32c(&buffer[4..]);
+        buffer[..4].copy_from_slice(&crc.to_le_bytes());
+        let end = at + buffer.len() as u64;
+        let needed = if urgent { end } else { end + RESERVE };
+        if needed > tail.room {
+            let room = needed.next_multiple_of(ROOM_STEP);
+            disk.allocate(&file.handle, tail.room, room - tail.room, false)?;
+            tail.room = room;
+        }
+        disk.write_at(&file.handle, &buffer, at).map_err(|short| short.source)?;
+        tail.generation = generation;
+        (tail.index, tail.end) = (index + 1, end);
+        // Big ones are rare and their memory is better given back.
+        if buffer.len() <= 256 * 1024 {
+            tail.buffer = buffer;
+        }
+        file.appended.fetch_add(1, Ordering::Release);
+        Ok((index, at + (HEADER_LEN + body_len) as u64))
+    }
+
+    /// Makes all that was appended durable.
+    pub(super) fn sync(&self, disk: &D) -> io::Result<()> {
+        for file in &self.files {
+            let appended = file.appended.load(Ordering::Acquire);
+            if file.durable.load(Ordering::Acquire) < appended {
+                disk.sync_data(&file.handle)?;
+                file.durable.fetch_max(appended, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads data of a record.
+    pub(super) fn read(&self, disk: &D, file: usize, at: u64, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let before = out.len();
+        disk.read_at(&self.files[file].handle, out, len, at)?;
+        if out.len() - before == len { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> u64 {
+        self.files.iter().map(|file| file.tail().end).sum()
+    }
+
+    /// Empties what is of `applied` or before: nothing reads it any more.
+    pub(super) fn empty(&self, disk: &D, applied: Generation) -> io::Result<()> {
+        for file in &self.files {
+            let mut tail = file.tail();
+            if tail.generation > applied {
+                continue;
+            }
+            (tail.index, tail.end) = (0, 0);
+            if tail.room > ROOM_KEPT {
+                disk.truncate(&file.handle, ROOM_MIN)?;
+                tail.room = ROOM_MIN;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A record as it is in a file.
+struct OnDisk {
+    generation: Generation,
+    index: u64,
+    body: Body,
+    data_at: u64,
+    end: u64,
+}
+
+/// The record at `at`; `None` when there is no whole one.
+fn read_record<D: Disk>(disk: &D, file: &D::Handle, at: u64) -> io::Result<Option<OnDisk>> {
+    let mut bytes = Vec::new();
+    disk.read_at(file, &mut bytes, HEADER_LEN, at)?;
+    if bytes.len() < HEADER_LEN {
+        return Ok(None);
+    }
+    let u32_at = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+    let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let (body_len, data_len) = (u32_at(&bytes, 4) as usize, u32_at(&bytes, 8) as usize);
+    if body_len == 0 || body_len > BODY_MAX || data_len > PAYLOAD_MAX {
+        return Ok(None);
+    }
+    disk.read_at(file, &mut bytes, body_len + data_len, at + HEADER_LEN as u64)?;
+    if bytes.len() != HEADER_LEN + body_len + data_len || u32_at(&bytes, 0) != crc32c::crc32c(&bytes[4..]) {
+        return Ok(None);
+    }
+    let Ok(body) = codec::decode(&bytes[HEADER_LEN..HEADER_LEN + body_len], BODY_MAX) else { return Ok(None) };
+    let data_at = at + (HEADER_LEN + body_len) as u64;
+    let (generation, index) = (Generation(u64_at(&bytes, 16)), u64_at(&bytes, 24));
+    Ok(Some(OnDisk { generation, index, body, data_at, end: data_at + data_len as u64 }))
+}

@@ -1,0 +1,142 @@
+//! From the records of the log to what waits, when a brick is opened.
+
+use std::collections::HashSet;
+
+use md5::{Digest as _, Md5};
+use net_raid_proto::ids::{Digest, Generation, ObjectId, Transaction};
+use net_raid_proto::limits::BLOCK_SIZE;
+
+use super::error::{Error, Result};
+use super::log::{Body, Found};
+use super::node::{Node, State};
+use super::waiting::{Entry, Waiting, What, cut_of_len, cut_of_units};
+use super::{Brick, OpenError, lock};
+use crate::disk::Disk;
+
+impl<D: Disk> Brick<D> {
+    /// Takes over what the log holds. Where the machine was restarted meanwhile, the files lack what was not synced: cuts
+    /// are repeated, and writes whose bytes are gone are noted as not whole.
+    pub(super) fn replay(&self, found: Vec<Found>) -> std::result::Result<(), OpenError> {
+        let aborted = aborted(&found);
+        for Found { generation, index, body, data_at } in found {
+            self.generation.fetch_max(generation.0, std::sync::atomic::Ordering::Relaxed);
+            let (id, transaction, participants, what) = match body {
+                Body::Abort { .. } => continue,
+                Body::Write { transaction, .. } if aborted.contains(&(generation, transaction)) => continue,
+                Body::Write { transaction, participants, id, size, mtime, parts } => {
+                    (id, transaction, participants, What::Write { parts, data_at, size, mtime })
+                }
+                Body::Truncate { transaction, participants, id, size, brick_len } => {
+                    (id, transaction, participants, What::Truncate { size, brick_len })
+                }
+                Body::Punch { transaction, participants, id, unit, count } => {
+                    (id, transaction, participants, What::Punch { unit, count })
+                }
+            };
+            let cut = match &what {
+                What::Write { .. } => None,
+                What::Truncate { size, brick_len } => Some(cut_of_len(*size.min(brick_len))),
+                What::Punch { unit, count } => Some(cut_of_units(*unit, *count)),
+            };
+            let entry = Entry { transaction, generation, index, participants, what, whole: true };
+            let waiting = self.waiting_mut(id);
+            let mut waiting = lock(&waiting);
+            match cut {
+                Some(cut) => waiting.cut(entry, &cut),
+                None => waiting.entries.push(entry),
+            }
+        }
+        if self.intact.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(());
+        }
+        let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
+        for id in ids {
+            self.mend(id).map_err(|error| match error {
+                Error::Os(error) => OpenError::Os(error),
+                Error::Fault(fault) => OpenError::Os(std::io::Error::other(fault.to_string())),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file what its log says, as far as its bytes are there.
+    fn mend(&self, id: ObjectId) -> Result<()> {
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        let Some(waiting) = self.waiting(id) else { return Ok(()) };
+        let mut waiting = lock(&waiting);
+        let mut state = node.state_mut();
+        self.mend_length(&node, &mut state, &waiting)?;
+        let (complete, _) = self.completed();
+        for at in 0..waiting.entries.len() {
+            // What is complete was durable before: where it is not whole it is damaged, and repaired like anything damaged.
+            if waiting.entries[at].generation > complete {
+                waiting.entries[at].whole = self.is_whole(&node, &waiting.entries[at])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts and extends as the log says. Records of cut blocks become holes; bytes behind a cut may be those of later writes.
+    fn mend_length(&self, node: &Node<D>, state: &mut State<D>, waiting: &Waiting) -> Result<()> {
+        let before = self.disk.stat(&node.handle)?;
+        let (mut len, mut size, mut cut) = (before.size, state.meta.size, false);
+        let mut mtime = None;
+        let mut meta = state.meta.clone();
+        let level1 = state.meta.size.is_none();
+        for entry in &waiting.entries {
+            match &entry.what {
+                What::Write { size: grown, mtime: set, .. } => {
+                    let end = |number: u64, stored: u32| number * BLOCK_SIZE as u64 + u64::from(stored);
+                    let ends = entry.blocks().into_iter().map(|block| end(block.number, block.stored));
+                    len = len.max(ends.max().unwrap_or(0));
+                    size = size.map(|size| size.max(grown.unwrap_or(0)));
+                    mtime = Some(*set);
+                }
+                What::Truncate { size: to, brick_len } => {
+                    let to_len = if level1 { *to } else { len.min(*brick_len) };
+                    self.cut_records(node, state, &mut meta, to_len.min(*brick_len))?;
+                    (len, cut) = (to_len, true);
+                    size = size.map(|_| *to);
+                }
+                What::Punch { unit, count } => {
+                    let units = *unit..unit.saturating_add(*count);
+                    self.blank_units(state, &mut meta, units, entry.generation)?;
+                    state.recent = None;
+                }
+            }
+        }
+        if len > before.size || cut && len != before.size {
+            self.disk.truncate(&node.handle, len)?;
+        }
+        meta.size = size;
+        self.put_meta(node, state, meta)?;
+        self.disk.set_times(&node.handle, None, Some(mtime.unwrap_or(before.mtime)))?;
+        Ok(())
+    }
+
+    /// Whether the bytes that a write put into the file are there. Bytes in the log were checked when it was read.
+    fn is_whole(&self, node: &Node<D>, entry: &Entry) -> Result<bool> {
+        let mut bytes = Vec::new();
+        for block in entry.blocks().into_iter().filter(|block| block.spot.is_none()) {
+            bytes.clear();
+            self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64)?;
+            bytes.truncate(block.stored as usize);
+            bytes.resize(BLOCK_SIZE, 0);
+            if Digest(Md5::digest(&bytes).into()) != block.digest {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Writes that were taken back.
+fn aborted(found: &[Found]) -> HashSet<(Generation, Transaction)> {
+    let mut aborted = HashSet::new();
+    for record in found {
+        if let Body::Abort { transactions } = &record.body {
+            aborted.extend(transactions.iter().map(|transaction| (record.generation, *transaction)));
+        }
+    }
+    aborted
+}
