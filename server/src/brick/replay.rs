@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use md5::{Digest as _, Md5};
 use net_raid_proto::ids::{Digest, Generation, ObjectId, Transaction};
-use net_raid_proto::limits::BLOCK_SIZE;
+use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
 use super::error::{Error, Result};
-use super::log::{Body, Found};
+use super::log::{Body, Found, LoggedPart};
 use super::node::{Node, State};
 use super::waiting::{Entry, Waiting, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
@@ -46,17 +46,38 @@ impl<D: Disk> Brick<D> {
                 None => waiting.entries.push(entry),
             }
         }
-        if self.intact.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(());
-        }
+        let intact = self.intact.load(std::sync::atomic::Ordering::Relaxed);
         let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
         for id in ids {
-            self.mend(id).map_err(|error| match error {
+            let mended = if intact { self.finish_cut(id) } else { self.mend(id) };
+            mended.map_err(|error| match error {
                 Error::Os(error) => OpenError::Os(error),
                 Error::Fault(fault) => OpenError::Os(std::io::Error::other(fault.to_string())),
             })?;
         }
         Ok(())
+    }
+
+    /// A process that was killed may have cut a file and not its records. Only the last change of a file can be half done,
+    /// and its length may stay: what has no digest reads as zeros.
+    fn finish_cut(&self, id: ObjectId) -> Result<()> {
+        let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
+        let Some(entry) = last.filter(|entry| !matches!(entry.what, What::Write { .. })) else { return Ok(()) };
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        let mut state = node.state_mut();
+        let mut meta = state.meta.clone();
+        match entry.what {
+            What::Write { .. } => return Ok(()),
+            What::Truncate { size, brick_len } => {
+                self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
+            }
+            What::Punch { unit, count } => {
+                let units = unit..unit.saturating_add(count);
+                self.blank_units(&mut state, &mut meta, units, entry.generation)?;
+            }
+        }
+        state.recent = None;
+        self.put_meta(&node, &mut state, meta)
     }
 
     /// Makes a file what its log says, as far as its bytes are there.
@@ -85,10 +106,12 @@ impl<D: Disk> Brick<D> {
         let level1 = state.meta.size.is_none();
         for entry in &waiting.entries {
             match &entry.what {
-                What::Write { size: grown, mtime: set, .. } => {
-                    let end = |number: u64, stored: u32| number * BLOCK_SIZE as u64 + u64::from(stored);
-                    let ends = entry.blocks().into_iter().map(|block| end(block.number, block.stored));
-                    len = len.max(ends.max().unwrap_or(0));
+                What::Write { parts, size: grown, mtime: set, .. } => {
+                    // Also of blocks that were punched since: that leaves the length.
+                    let end = |logged: &LoggedPart| {
+                        logged.part.unit * UNIT_SIZE as u64 + u64::from(logged.part.offset) + u64::from(logged.stored)
+                    };
+                    len = len.max(parts.iter().map(end).max().unwrap_or(0));
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
                     mtime = Some(*set);
                 }
