@@ -111,6 +111,8 @@ pub struct Brick<D: Disk> {
     intact: AtomicBool,
     /// Newest generation whose log may be used anew.
     applied: AtomicU64,
+    /// Newest generation that all members have durably.
+    completed: AtomicU64,
     /// Rounds of `Checkpoint`: the one that new names belong to, and the last that is durable.
     round: AtomicU32,
     durable_round: AtomicU32,

@@ -29,6 +29,9 @@ const LOG_SOON: u64 = 64 << 20;
 /// With more bytes than this, writes wait until it was emptied.
 const LOG_MAX: u64 = 256 << 20;
 
+/// How often a write that finds no room is tried again while logs are emptied.
+const LOG_ATTEMPTS: usize = 3;
+
 const _: () = assert!(LOG_SOON < LOG_MAX);
 
 /// How far a volume's checkpoints are.
@@ -40,6 +43,8 @@ pub(super) struct Checkpoints {
     completed: AtomicU64,
     /// Bytes in the fullest log, as far as was told since the last checkpoint.
     logged: AtomicU64,
+    /// Held by a writer that found no room, while it makes some and tries again.
+    scarce: tokio::sync::Mutex<()>,
     /// Counts checkpoints that ended, well or not.
     ended: watch::Sender<u64>,
     /// Wakes the task: at once, or (true) for good.
@@ -54,6 +59,7 @@ impl Checkpoints {
             unfinished: tokio::sync::Mutex::new(None),
             completed: AtomicU64::new(completed.0),
             logged: AtomicU64::new(0),
+            scarce: tokio::sync::Mutex::new(()),
             ended: watch::channel(0).0,
             wake: watch::channel(false).0,
         }
@@ -140,22 +146,33 @@ impl Core {
         F: Future<Output = Result<T, VolumeError>>,
     {
         self.wait_for_log().await;
-        match operation().await {
-            // Who knows which of the two it was: the caller learns of the disk if it was that.
-            Err(full @ VolumeError::Errno(libc::ENOSPC)) if self.checkpoints.logged() > 0 => {
-                if let Err(error) = self.checkpoint().await {
-                    tracing::warn!(volume = self.config.name, %error, "no checkpoint for want of room");
-                    return Err(full);
-                }
-                operation().await
-            }
-            result => result,
+        let mut result = operation().await;
+        if !matches!(result, Err(VolumeError::Errno(libc::ENOSPC))) {
+            return result;
         }
+        // One at a time, and before those that begin now: a small log has room for one of them.
+        let Ok(_one) = timeout(self.timeout(), self.checkpoints.scarce.lock()).await else { return result };
+        for _ in 0..LOG_ATTEMPTS {
+            // Who knows which of the two it was: the caller learns of the disk if it was that.
+            let full = matches!(result, Err(VolumeError::Errno(libc::ENOSPC))) && self.checkpoints.logged() > 0;
+            if !full {
+                break;
+            }
+            if let Err(error) = self.checkpoint().await {
+                tracing::debug!(volume = self.config.name, %error, "no checkpoint for want of room");
+                break;
+            }
+            result = operation().await;
+        }
+        result
     }
 
     /// Lets a checkpoint catch up with logs that are very full, but no longer than `timeout`: then bricks say whether there
     /// is room.
     async fn wait_for_log(&self) {
+        if self.checkpoints.scarce.try_lock().is_err() {
+            let _ = timeout(self.timeout(), self.checkpoints.scarce.lock()).await;
+        }
         let mut ended = self.checkpoints.ended.subscribe();
         if self.checkpoints.logged() > LOG_MAX {
             let _ = timeout(self.timeout(), ended.changed()).await;

@@ -1,19 +1,21 @@
 //! Recovery: what a new owner does with a volume that nobody gave up.
 //!
 //! Changes that were under way when the last owner went may be on some members only. Before anything is served they are
-//! made whole or taken back, so that all current members are equal: bytes by their logs ([`decide`]), then names by what
-//! the members have ([`names`]), then sizes and attributes. Every step can be interrupted and begun again: the next
-//! owner finds the holder in the labels, and recovers too.
+//! made whole or taken back, so that all current members are equal: bytes by their logs ([`decide`]), then names by
+//! what the members have ([`names`]), then sizes and attributes. Every step can be interrupted and begun again: the
+//! next owner finds the holder in the labels, and recovers too.
 
 mod attributes;
 mod decide;
+#[cfg(test)]
+mod model;
 mod names;
 mod walk;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net_raid_proto::ids::{Generation, Slot, Timestamp, Transaction};
+use net_raid_proto::ids::{Generation, ObjectId, Slot, Timestamp, Transaction};
 use net_raid_proto::message::{Change, Entry, Fault, Kind, LogEntry, Logged, NewObject, Reply, Request};
 
 use super::query::nonsense;
@@ -94,6 +96,9 @@ impl Core {
 
 impl Recovery<'_> {
     async fn run(&self) -> Result<Counts> {
+        // All have that checkpoint, or nobody would have completed it; some may have been stopped before they did.
+        let complete = &Request::Complete { generation: self.complete };
+        self.each(|slot| async move { self.ask((slot, &View::default()), complete, &[]).await }).await?;
         let logs = self.each(|slot| async move { Ok((slot, self.log_of(slot).await?)) }).await?;
         let decision = decide::decide(&logs, self.complete);
         self.abort(&decision.dropped).await?;
@@ -145,7 +150,7 @@ impl Recovery<'_> {
         Err(Trouble::Member(slot, format!("{}: the object cannot be found", words(request))))
     }
 
-    async fn show(&self, (slot, view): (Slot, &View), id: net_raid_proto::ids::ObjectId) -> Result<()> {
+    async fn show(&self, (slot, view): (Slot, &View), id: ObjectId) -> Result<()> {
         let Some(path) = view.path(id) else { return self.search(slot, id).await.map(|_| ()) };
         for (parent, name) in path {
             // A name that is not there is no answer: the question is asked again, and fails for good.
@@ -155,7 +160,7 @@ impl Recovery<'_> {
     }
 
     /// Lets a member come by an object whose names are in directories that are the same everywhere; whether it did.
-    async fn search(&self, slot: Slot, id: net_raid_proto::ids::ObjectId) -> Result<bool> {
+    async fn search(&self, slot: Slot, id: ObjectId) -> Result<bool> {
         match self.core.search(slot, id).await {
             Ok(()) => Ok(true),
             Err(CallError::Fault(_)) => Ok(false),
@@ -166,8 +171,11 @@ impl Recovery<'_> {
     /// A change for one member alone.
     fn alone(&self, slot: Slot, transaction: Transaction, now: Timestamp, change: Change) -> Request {
         let mut request = self.core.change(transaction, now, change);
-        if let Request::Change { participants, .. } = &mut request {
+        if let Request::Change { participants, generation, .. } = &mut request {
             *participants = 1 << slot.0;
+            // The last that the owner before can have begun: what is done here is found undone, or done, by the next recovery if
+            // this one is interrupted, and goes into logs behind what they hold.
+            *generation = Generation(self.complete.0 + 2);
         }
         request
     }
@@ -241,9 +249,12 @@ impl Recovery<'_> {
 
     async fn change_of(&self, step: &Step, to: (Slot, &View), views: &[(Slot, View)], plan: &Plan) -> Result<Change> {
         let (id, (parent, name)) = (step.id, step.place.clone());
-        if step.what == What::Link && to.1.path(id).is_none() && !self.search(to.0, id).await? {
-            // Its other name is among the orphans: a replacing rename was interrupted.
-            return Ok(Change::Attach { id, parent, name });
+        if step.what == What::Link && to.1.path(id).is_none() {
+            let named = self.find_one(to.0, id, true).await?.is_some_and(|entry| entry.attr.nlink > 0);
+            if !named {
+                // Its other name is among the orphans: a replacing rename was interrupted.
+                return Ok(Change::Attach { id, parent, name });
+            }
         }
         if let Some(change) = step.change() {
             return Ok(change);
@@ -257,7 +268,7 @@ impl Recovery<'_> {
         Ok(Change::Create { parent, name, id, spec: Box::new(spec(entry, target)) })
     }
 
-    async fn target(&self, slot: Slot, views: &[(Slot, View)], id: net_raid_proto::ids::ObjectId) -> Result<Vec<u8>> {
+    async fn target(&self, slot: Slot, views: &[(Slot, View)], id: ObjectId) -> Result<Vec<u8>> {
         let view = walk::view_of(views, slot).ok_or_else(|| Trouble::nonsense(slot))?;
         match self.ask((slot, view), &Request::ReadLink { id }, &[]).await? {
             Reply::Bytes(target) => Ok(target),

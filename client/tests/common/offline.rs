@@ -7,11 +7,11 @@ use std::path::Path;
 
 use net_raid_client::layout::{Geometry, UNIT};
 use net_raid_proto::frame::{FrameKind, Header};
-use net_raid_proto::ids::{BrickId, Digest, Epoch, Generation, ObjectId, RequestId, Slot, Timestamp};
+use net_raid_proto::ids::{BrickId, Digest, Epoch, Generation, ObjectId, RequestId, Slot, Timestamp, Transaction};
 use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT, UNIT_SIZE};
 use net_raid_proto::membership::Label;
-use net_raid_proto::message::{BrickState, DirEntry, Entry, Kind, Part, Reply, Request};
+use net_raid_proto::message::{BrickState, Change, DirEntry, Entry, Kind, Part, Reply, Request};
 use net_raid_raid::{digest, parity};
 use net_raid_server::brick::{Brick, BrickOptions};
 use net_raid_server::disk::RealDisk;
@@ -249,6 +249,25 @@ fn open_current(cluster: &Cluster) -> Result<Vec<Opened<'_>>, String> {
     }
     opened.sort_by_key(|brick| brick.slot);
     Ok(opened)
+}
+
+/// Makes a change on one stopped brick, as the owner that is in its label.
+pub fn change_alone(cluster: &Cluster, slot: usize, change: Change, now: Timestamp) -> Result<(), String> {
+    let dir = &cluster.nodes[slot].dir;
+    let disk = RealDisk::open(dir).expect("open the directory");
+    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]), boot: "boot".into() };
+    let brick = Brick::open(disk, options).map_err(|error| error.to_string())?;
+    let hello = Request::Hello { version_min: 0, version_max: u16::MAX, features: 0 };
+    let answer = brick.handle(&header(Epoch(0)), &hello, &[], 1, &mut Vec::new());
+    let Ok(Reply::Welcome { brick: state, .. }) = answer else { return Err(format!("{answer:?}")) };
+    let BrickState::Labelled { label, holder: Some((holder, _)) } = *state else { return Err("not held".into()) };
+    let (epoch, generation) = (label.epoch, Generation(label.complete.0 + 1));
+    let opened = Opened { slot: Slot(slot as u8), dir, brick, epoch };
+    opened.ask(&Request::Own { volume: label.volume, epoch, generation, holder, take_over: false })?;
+    // What it knows of places it learns by looking.
+    opened.tree()?;
+    let (transaction, participants) = (Transaction(epoch.0 << 40 | 0xffff), 1 << slot);
+    opened.ask(&Request::Change { transaction, generation, participants, now, change }).map(|_| ())
 }
 
 /// Names of one object name the same thing, as many as its number of links says.

@@ -1,6 +1,7 @@
 //! What waits in the log: found by object, taken back, put in place.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex};
 
 use net_raid_proto::ids::{Epoch, Generation, ObjectId, Transaction};
@@ -8,7 +9,6 @@ use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
 use net_raid_proto::message::{Fault, Kind, LogEntry, Logged, Reply};
 
 use super::error::{Error, Result};
-use super::lease::Standing;
 use super::log::Body;
 use super::node::Node;
 use super::records::RecordRun;
@@ -47,10 +47,8 @@ impl<D: Disk> Brick<D> {
 
     /// Newest generation that all members have durably, and newest that is in place here.
     pub(super) fn completed(&self) -> (Generation, Generation) {
-        match &*self.standing() {
-            Standing::Labelled { stored, .. } => (stored.label.complete, stored.applied),
-            _ => (Generation(0), Generation(0)),
-        }
+        // Not from the label: a request that holds `standing` may ask, and a writer of the label may wait for it.
+        (Generation(self.completed.load(Acquire)), Generation(self.applied.load(Acquire)))
     }
 
     pub(super) fn append_log(
@@ -60,7 +58,7 @@ impl<D: Disk> Brick<D> {
         data: &[&[u8]],
         urgent: bool,
     ) -> Result<(u64, u64)> {
-        let applied = Generation(self.applied.load(std::sync::atomic::Ordering::Acquire));
+        let (_, applied) = self.completed();
         self.areas()?.log.append(&self.disk, (generation, applied), body, data, urgent)
     }
 
@@ -75,6 +73,7 @@ impl<D: Disk> Brick<D> {
                 stored.label.complete = generation;
                 Ok(())
             })?;
+            self.completed.fetch_max(generation.0, AcqRel);
         }
         if self.completed().1 >= generation {
             return Ok(Reply::Done);
@@ -133,7 +132,7 @@ impl<D: Disk> Brick<D> {
                 self.settle(&node);
             }
         }
-        self.applied.fetch_max(generation.0, std::sync::atomic::Ordering::AcqRel);
+        self.applied.fetch_max(generation.0, AcqRel);
         Ok(self.areas()?.log.empty(&self.disk, generation)?)
     }
 

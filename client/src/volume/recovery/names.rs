@@ -83,6 +83,8 @@ impl View {
     /// Notes a name that was read.
     pub(super) fn found(&mut self, dir: ObjectId, name: Name, entry: Entry) {
         self.dirs.entry(dir).or_default().insert(name, entry.id);
+        // It may have been found by its id before its directory was.
+        self.detached.remove(&entry.id);
         self.objects.insert(entry.id, entry);
     }
 
@@ -95,11 +97,11 @@ impl View {
         self.objects.insert(entry.id, entry);
     }
 
-    fn at(&self, (dir, name): &Place) -> Option<ObjectId> {
+    pub(super) fn at(&self, (dir, name): &Place) -> Option<ObjectId> {
         self.dirs.get(dir)?.get(name).copied()
     }
 
-    fn places(&self) -> impl Iterator<Item = (Place, ObjectId)> + '_ {
+    pub(super) fn places(&self) -> impl Iterator<Item = (Place, ObjectId)> + '_ {
         let names = |(dir, names): (&ObjectId, &'_ BTreeMap<Name, ObjectId>)| {
             let dir = *dir;
             names.iter().map(|(name, id)| ((dir, name.clone()), *id)).collect::<Vec<_>>()
@@ -108,7 +110,7 @@ impl View {
     }
 
     /// One place of every object that has one.
-    fn parents(&self) -> BTreeMap<ObjectId, Place> {
+    pub(super) fn parents(&self) -> BTreeMap<ObjectId, Place> {
         self.places().map(|(place, id)| (id, place)).collect()
     }
 
@@ -178,12 +180,11 @@ pub(in crate::volume) fn plan(views: &[(Slot, View)]) -> Plan {
     let named: BTreeSet<ObjectId> = wanted.values().copied().collect();
     plan.gone.retain(|id| !named.contains(id));
     // A directory that stays takes the times of a member that has done what is done now.
-    let sources: Vec<(ObjectId, Slot)> = plan.source.iter().map(|(id, slot)| (*id, *slot)).collect();
-    for (id, slot) in sources {
-        let dirs = differing.iter().filter(|place| views.iter().any(|(_, view)| view.at(place) == Some(id)));
-        dirs.for_each(|place| {
+    for place in &differing {
+        let slot = views.iter().find_map(|(_, view)| plan.source.get(&view.at(place)?).copied());
+        if let Some(slot) = slot {
             plan.source.entry(place.0).or_insert(slot);
-        });
+        }
     }
     for (slot, view) in views {
         let steps = steps(views, &plan.source, view, &differing, &wanted);

@@ -1,8 +1,11 @@
 //! Reads what the members have of the directories that may differ.
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod tests;
 
-use net_raid_proto::ids::{Generation, ObjectId, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+
+use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
 use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, Reply, Request};
 
 use super::names::View;
@@ -13,29 +16,60 @@ pub(super) fn view_of(views: &[(Slot, View)], slot: Slot) -> Option<&View> {
     views.iter().find(|(member, _)| *member == slot).map(|(_, view)| view)
 }
 
+/// A question about an object to one member.
+type Question = (Slot, ObjectId);
+
+/// What the walk does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Reads directories.
+    Read(Vec<Question>),
+    /// Asks for objects by their ids: an interrupted recovery may have left them outside of the tree.
+    Find(Vec<Question>),
+    /// All is known.
+    Done,
+}
+
+/// Pure: what the views so far leave open.
+fn next(views: &[(Slot, View)], asked: &BTreeSet<Question>, complete: Generation) -> Next {
+    let stamped = stamped(views, complete);
+    if !stamped.is_empty() {
+        return Next::Read(stamped);
+    }
+    let missing = missing(views, asked);
+    if !missing.is_empty() {
+        return Next::Find(missing);
+    }
+    let moved = moved(views);
+    if moved.is_empty() { Next::Done } else { Next::Read(moved) }
+}
+
 /// Directories that some member changed after `complete`: there, and nowhere else, names can differ. Changes stamp all
 /// that is above them, so that what is below a directory that nobody stamped need not be looked at.
-fn stamped(views: &[(Slot, View)], read: &BTreeSet<ObjectId>, complete: Generation) -> Vec<ObjectId> {
-    let stamped = |entry: &&Entry| entry.stamp > complete && entry.attr.kind == Kind::Directory;
-    let dirs: BTreeSet<ObjectId> =
-        views.iter().flat_map(|(_, view)| view.objects.values().filter(stamped).map(|entry| entry.id)).collect();
-    dirs.difference(read).copied().collect()
+fn stamped(views: &[(Slot, View)], complete: Generation) -> Vec<Question> {
+    unread(views, |_, entry| entry.stamp > complete)
 }
 
 /// Directories that some member has elsewhere, or not at all: what it had in them may be elsewhere too.
-fn moved(views: &[(Slot, View)], read: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
-    let away =
-        |id: &ObjectId| views.iter().any(|(_, view)| !view.objects.contains_key(id) || view.detached.contains(id));
-    let is_dir = |entry: &&Entry| entry.attr.kind == Kind::Directory;
-    let dirs: BTreeSet<ObjectId> = views
-        .iter()
-        .flat_map(|(_, view)| view.objects.values().filter(is_dir).map(|entry| entry.id).filter(away))
-        .collect();
-    dirs.difference(read).copied().collect()
+fn moved(views: &[(Slot, View)]) -> Vec<Question> {
+    let away = |id| views.iter().any(|(_, view)| !view.objects.contains_key(&id) || view.detached.contains(&id));
+    unread(views, |id, _| away(id))
+}
+
+/// Directories for which the condition holds on some member, on all members that have them and were not asked yet.
+fn unread(views: &[(Slot, View)], condition: impl Fn(ObjectId, &Entry) -> bool) -> Vec<Question> {
+    let wanted = |entry: &&Entry| entry.attr.kind == Kind::Directory && condition(entry.id, entry);
+    let entries = views.iter().flat_map(|(_, view)| view.objects.values());
+    let dirs: BTreeSet<ObjectId> = entries.filter(wanted).map(|entry| entry.id).collect();
+    let here = |(slot, view): &(Slot, View)| {
+        let here = dirs.iter().filter(|id| view.objects.contains_key(id) && !view.dirs.contains_key(id));
+        here.map(|id| (*slot, *id)).collect::<Vec<_>>()
+    };
+    views.iter().flat_map(here).collect()
 }
 
 /// Objects that one member names and another does not.
-fn missing(views: &[(Slot, View)], asked: &BTreeSet<(Slot, ObjectId)>) -> Vec<(Slot, ObjectId)> {
+fn missing(views: &[(Slot, View)], asked: &BTreeSet<Question>) -> Vec<Question> {
     let all: BTreeSet<ObjectId> = views.iter().flat_map(|(_, view)| view.objects.keys().copied()).collect();
     let absent = |(slot, view): &(Slot, View)| {
         let absent = all.iter().filter(|id| !view.objects.contains_key(id)).map(|id| (*slot, *id));
@@ -44,30 +78,37 @@ fn missing(views: &[(Slot, View)], asked: &BTreeSet<(Slot, ObjectId)>) -> Vec<(S
     views.iter().flat_map(absent).collect()
 }
 
+/// Objects with names that some view does not show: these are in directories that are the same on all members, so that
+/// all members have the object.
+fn hidden(views: &[(Slot, View)]) -> BTreeSet<ObjectId> {
+    let more_links = |(_, view): &(Slot, View)| {
+        let mut shown: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        view.places().for_each(|(_, id)| *shown.entry(id).or_default() += 1);
+        let others = view.objects.values().filter(|entry| entry.attr.kind != Kind::Directory);
+        let hidden = others.filter(|entry| entry.attr.nlink > shown.get(&entry.id).copied().unwrap_or(0));
+        hidden.map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    views.iter().flat_map(more_links).collect()
+}
+
+fn of(questions: &[Question], slot: Slot) -> Vec<ObjectId> {
+    questions.iter().filter(|(member, _)| *member == slot).map(|(_, id)| *id).collect()
+}
+
 impl Recovery<'_> {
     /// What all members have of the directories that may differ.
     pub(super) async fn walk(&self) -> Result<Vec<(Slot, View)>> {
         let mut views = self.each(|slot| async move { Ok((slot, self.root_of(slot).await?)) }).await?;
-        let (mut read, mut asked) = (BTreeSet::new(), BTreeSet::new());
+        let mut asked = BTreeSet::new();
         loop {
-            let stamped = stamped(&views, &read, self.complete);
-            if !stamped.is_empty() {
-                self.read(&mut views, &stamped).await?;
-                read.extend(stamped);
-                continue;
+            match next(&views, &asked, self.complete) {
+                Next::Read(dirs) => self.read(&mut views, &dirs).await?,
+                Next::Find(objects) => {
+                    self.find(&mut views, &objects).await?;
+                    asked.extend(objects);
+                }
+                Next::Done => return Ok(views),
             }
-            let missing = missing(&views, &asked);
-            if !missing.is_empty() {
-                self.find(&mut views, &missing).await?;
-                asked.extend(missing);
-                continue;
-            }
-            let moved = moved(&views, &read);
-            if moved.is_empty() {
-                return Ok(views);
-            }
-            self.read(&mut views, &moved).await?;
-            read.extend(moved);
         }
     }
 
@@ -80,11 +121,10 @@ impl Recovery<'_> {
         Ok(view)
     }
 
-    async fn read(&self, views: &mut [(Slot, View)], dirs: &[ObjectId]) -> Result<()> {
-        for dirs in dirs.chunks(TOGETHER) {
-            for (slot, view) in views.iter_mut() {
-                let here = dirs.iter().copied().filter(|id| view.objects.contains_key(id));
-                let pages = here.map(|id| self.read_one((*slot, view), id));
+    async fn read(&self, views: &mut [(Slot, View)], dirs: &[Question]) -> Result<()> {
+        for (slot, view) in views {
+            for dirs in of(dirs, *slot).chunks(TOGETHER) {
+                let pages = dirs.iter().map(|id| self.read_one((*slot, view), *id));
                 let pages = futures_util::future::try_join_all(pages).await?;
                 for (dir, entries) in pages {
                     view.dirs.entry(dir).or_default();
@@ -95,11 +135,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    async fn read_one(
-        &self,
-        from: (Slot, &View),
-        id: ObjectId,
-    ) -> Result<(ObjectId, Vec<(net_raid_proto::ids::Name, Entry)>)> {
+    async fn read_one(&self, from: (Slot, &View), id: ObjectId) -> Result<(ObjectId, Vec<(Name, Entry)>)> {
         let (mut entries, mut cursor) = (Vec::new(), 0);
         loop {
             let request = Request::ReadDir { id, cursor, attributes: true };
@@ -115,12 +151,12 @@ impl Recovery<'_> {
         }
     }
 
-    /// Asks members for objects that they do not name: an interrupted recovery may have left them outside of the tree.
-    async fn find(&self, views: &mut [(Slot, View)], missing: &[(Slot, ObjectId)]) -> Result<()> {
+    /// Asks members for objects that they do not name.
+    async fn find(&self, views: &mut [(Slot, View)], missing: &[Question]) -> Result<()> {
+        let hidden = hidden(views);
         for (slot, view) in views {
-            let ids: Vec<ObjectId> = missing.iter().filter(|(member, _)| member == slot).map(|(_, id)| *id).collect();
-            for ids in ids.chunks(TOGETHER) {
-                let found = ids.iter().map(|id| self.find_one(*slot, *id));
+            for ids in of(missing, *slot).chunks(TOGETHER) {
+                let found = ids.iter().map(|id| self.find_one(*slot, *id, hidden.contains(id)));
                 let found = futures_util::future::try_join_all(found).await?;
                 found.into_iter().flatten().for_each(|entry| view.found_outside(entry));
             }
@@ -128,7 +164,16 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    async fn find_one(&self, slot: Slot, id: ObjectId) -> Result<Option<Entry>> {
+    /// One object by its id; `search` if there is reason to think that it has a name somewhere.
+    pub(super) async fn find_one(&self, slot: Slot, id: ObjectId, search: bool) -> Result<Option<Entry>> {
+        let found = self.entry_of(slot, id).await?;
+        if found.is_none() && search && self.search(slot, id).await? {
+            return self.entry_of(slot, id).await;
+        }
+        Ok(found)
+    }
+
+    async fn entry_of(&self, slot: Slot, id: ObjectId) -> Result<Option<Entry>> {
         match self.call(slot, &Request::GetAttr { id }, &[]).await? {
             Ok(response) => match response.reply {
                 Reply::Entry(entry) if entry.id == id && self.core.fits(&entry) => Ok(Some(*entry)),
