@@ -247,7 +247,7 @@ impl<D: Disk> Brick<D> {
             }
             Change::Punch { id, unit, count, mtime } => self.punch(ticket, *id, (*unit, *count), *mtime, now),
             Change::Allocate { id, size, offset, len, keep_size } => {
-                self.allocate(*id, *size, (*offset, *len), *keep_size, now)
+                self.allocate(ticket, *id, *size, (*offset, *len), *keep_size, now)
             }
             Change::Purge { id } => self.purge(*id),
             Change::Detach { parent, name, id } => self.detach(*parent, name, *id, (now, resend)),

@@ -287,7 +287,8 @@ impl<D: Disk> Brick<D> {
         let mut all = Vec::new();
         for (id, waiting) in self.all_waiting() {
             let waiting = lock(&waiting);
-            all.extend(waiting.entries.iter().map(|entry| ((entry.generation, entry.index), log_entry(id, entry))));
+            let order = |entry: &Entry| (entry.generation, entry.index);
+            all.extend(waiting.entries.iter().filter_map(|entry| Some((order(entry), log_entry(id, entry)?))));
         }
         all.sort_by_key(|(order, _)| *order);
         let (mut entries, mut parts) = (Vec::new(), 0);
@@ -303,18 +304,20 @@ impl<D: Disk> Brick<D> {
     }
 }
 
-fn log_entry(id: ObjectId, entry: &Entry) -> LogEntry {
+/// `None` for what recovery makes equal without the log.
+fn log_entry(id: ObjectId, entry: &Entry) -> Option<LogEntry> {
     let what = match &entry.what {
         What::Write { parts, .. } => Logged::Write { parts: parts.iter().map(|part| part.part).collect() },
         What::Truncate { size, brick_len } => Logged::Truncate { size: *size, brick_len: *brick_len },
         What::Punch { unit, count } => Logged::Punch { unit: *unit, count: *count },
+        What::Extend { .. } => return None,
     };
-    LogEntry {
+    Some(LogEntry {
         transaction: entry.transaction,
         generation: entry.generation,
         participants: entry.participants,
         id,
         what,
         whole: entry.whole,
-    }
+    })
 }
