@@ -127,12 +127,14 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// Moves inline records to a new record file: first the file, then the attribute that says so.
+    /// Moves inline records to a new record file: first the file, then the attribute that says so. The journal of the local
+    /// file system may make the attribute durable long before the bytes, so what was durable inline is made durable there.
     fn move_aside(&self, node: &Node<D>, state: &mut State<D>) -> Result<()> {
         let inline = state.meta.inline();
         let side = self.make_side(node.id)?;
         if inline != Record::BLANK {
             self.disk.write_at(&side, &inline.encode(), 0).map_err(|short| short.source)?;
+            self.disk.sync_all(&side).map_err(|error| self.sync_failed(error.into()))?;
         }
         let meta = Meta { records: Records::Side, ..state.meta.clone() };
         self.put_meta(node, state, meta)?;

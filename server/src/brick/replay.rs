@@ -4,25 +4,30 @@ use std::collections::HashSet;
 
 use md5::{Digest as _, Md5};
 use net_raid_proto::ids::{Digest, Generation, ObjectId, Transaction};
-use net_raid_proto::limits::BLOCK_SIZE;
+use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
 use super::error::{Error, Result};
-use super::log::{Body, Found};
-use super::node::{Node, State};
-use super::waiting::{Entry, Waiting, What, cut_of_len, cut_of_units};
+use super::log::{Body, Found, LoggedPart};
+use super::node::Node;
+use super::waiting::{Entry, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
 use crate::disk::Disk;
 
 impl<D: Disk> Brick<D> {
     /// Takes over what the log holds. Where the machine was restarted meanwhile, the files lack what was not synced: cuts
     /// are repeated, and writes whose bytes are gone are noted as not whole.
-    pub(super) fn replay(&self, found: Vec<Found>) -> std::result::Result<(), OpenError> {
+    ///
+    /// Generations up to `doubt` were in the log when an earlier restart was found, and may not be whole either.
+    pub(super) fn replay(&self, found: Vec<Found>, doubt: Generation) -> std::result::Result<(), OpenError> {
         let aborted = aborted(&found);
         for Found { generation, index, body, data_at } in found {
             self.generation.fetch_max(generation.0, std::sync::atomic::Ordering::Relaxed);
             let (id, transaction, participants, what) = match body {
                 Body::Abort { .. } => continue,
-                Body::Write { transaction, .. } if aborted.contains(&(generation, transaction)) => continue,
+                Body::Write { transaction, id, size, parts, .. } if aborted.contains(&(generation, transaction)) => {
+                    // As where nothing was restarted: the blocks are what they were, the length stays.
+                    (id, transaction, 0, What::Extend { size, len: end_of(&parts) })
+                }
                 Body::Write { transaction, participants, id, size, mtime, parts } => {
                     (id, transaction, participants, What::Write { parts, data_at, size, mtime })
                 }
@@ -32,9 +37,10 @@ impl<D: Disk> Brick<D> {
                 Body::Punch { transaction, participants, id, unit, count } => {
                     (id, transaction, participants, What::Punch { unit, count })
                 }
+                Body::Extend { transaction, id, size, len } => (id, transaction, 0, What::Extend { size, len }),
             };
             let cut = match &what {
-                What::Write { .. } => None,
+                What::Write { .. } | What::Extend { .. } => None,
                 What::Truncate { size, brick_len } => Some(cut_of_len(*size.min(brick_len))),
                 What::Punch { unit, count } => Some(cut_of_units(*unit, *count)),
             };
@@ -46,12 +52,12 @@ impl<D: Disk> Brick<D> {
                 None => waiting.entries.push(entry),
             }
         }
-        if self.intact.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(());
-        }
+        let intact = self.intact.load(std::sync::atomic::Ordering::Relaxed);
         let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
         for id in ids {
-            self.mend(id).map_err(|error| match error {
+            let mended = if intact { self.finish_cut(id) } else { self.mend_length(id) };
+            let doubt = if intact { doubt } else { Generation(u64::MAX) };
+            mended.and_then(|()| self.find_losses(id, doubt)).map_err(|error| match error {
                 Error::Os(error) => OpenError::Os(error),
                 Error::Fault(fault) => OpenError::Os(std::io::Error::other(fault.to_string())),
             })?;
@@ -59,25 +65,48 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// Makes a file what its log says, as far as its bytes are there.
-    fn mend(&self, id: ObjectId) -> Result<()> {
+    /// A process that was killed may have cut a file and not its records. Only the last change of a file can be half done,
+    /// and its length may stay: what has no digest reads as zeros.
+    fn finish_cut(&self, id: ObjectId) -> Result<()> {
+        let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
+        let Some(entry) = last.filter(Entry::is_cut) else { return Ok(()) };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
-        let Some(waiting) = self.waiting(id) else { return Ok(()) };
-        let mut waiting = lock(&waiting);
         let mut state = node.state_mut();
-        self.mend_length(&node, &mut state, &waiting)?;
+        let mut meta = state.meta.clone();
+        match entry.what {
+            What::Write { .. } | What::Extend { .. } => return Ok(()),
+            What::Truncate { size, brick_len } => {
+                self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
+            }
+            What::Punch { unit, count } => {
+                let units = unit..unit.saturating_add(count);
+                self.blank_units(&mut state, &mut meta, units, entry.generation)?;
+            }
+        }
+        state.recent = None;
+        self.put_meta(&node, &mut state, meta)
+    }
+
+    /// Notes which writes up to a generation are not whole.
+    fn find_losses(&self, id: ObjectId, doubt: Generation) -> Result<()> {
         let (complete, _) = self.completed();
-        for at in 0..waiting.entries.len() {
+        let Some(waiting) = self.waiting(id).filter(|_| doubt > complete) else { return Ok(()) };
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        for entry in &mut lock(&waiting).entries {
             // What is complete was durable before: where it is not whole it is damaged, and repaired like anything damaged.
-            if waiting.entries[at].generation > complete {
-                waiting.entries[at].whole = self.is_whole(&node, &waiting.entries[at])?;
+            if entry.generation > complete && entry.generation <= doubt {
+                entry.whole = self.is_whole(&node, entry)?;
             }
         }
         Ok(())
     }
 
     /// Cuts and extends as the log says. Records of cut blocks become holes; bytes behind a cut may be those of later writes.
-    fn mend_length(&self, node: &Node<D>, state: &mut State<D>, waiting: &Waiting) -> Result<()> {
+    fn mend_length(&self, id: ObjectId) -> Result<()> {
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        let Some(waiting) = self.waiting(id) else { return Ok(()) };
+        let mut state = node.state_mut();
+        let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
         let before = self.disk.stat(&node.handle)?;
         let (mut len, mut size, mut cut) = (before.size, state.meta.size, false);
         let mut mtime = None;
@@ -85,10 +114,9 @@ impl<D: Disk> Brick<D> {
         let level1 = state.meta.size.is_none();
         for entry in &waiting.entries {
             match &entry.what {
-                What::Write { size: grown, mtime: set, .. } => {
-                    let end = |number: u64, stored: u32| number * BLOCK_SIZE as u64 + u64::from(stored);
-                    let ends = entry.blocks().into_iter().map(|block| end(block.number, block.stored));
-                    len = len.max(ends.max().unwrap_or(0));
+                What::Write { parts, size: grown, mtime: set, .. } => {
+                    // Also of blocks that were punched since: that leaves the length.
+                    len = len.max(end_of(parts));
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
                     mtime = Some(*set);
                 }
@@ -97,6 +125,10 @@ impl<D: Disk> Brick<D> {
                     self.cut_records(node, state, &mut meta, to_len.min(*brick_len))?;
                     (len, cut) = (to_len, true);
                     size = size.map(|_| *to);
+                }
+                What::Extend { size: grown, len: to_len } => {
+                    len = len.max(*to_len);
+                    size = size.map(|size| size.max(grown.unwrap_or(0)));
                 }
                 What::Punch { unit, count } => {
                     let units = *unit..unit.saturating_add(*count);
@@ -110,6 +142,8 @@ impl<D: Disk> Brick<D> {
         }
         meta.size = size;
         self.put_meta(node, state, meta)?;
+        // A later change of the attributes is durable with the mtime of its time.
+        let mtime = mtime.filter(|mtime| *mtime >= state.meta.ctime);
         self.disk.set_times(&node.handle, None, Some(mtime.unwrap_or(before.mtime)))?;
         Ok(())
     }
@@ -128,6 +162,14 @@ impl<D: Disk> Brick<D> {
         }
         Ok(true)
     }
+}
+
+/// Where the last byte of a write ends in the file.
+fn end_of(parts: &[LoggedPart]) -> u64 {
+    let end = |LoggedPart { part, stored, .. }: &LoggedPart| {
+        part.unit * UNIT_SIZE as u64 + u64::from(part.offset) + u64::from(*stored)
+    };
+    parts.iter().map(end).max().unwrap_or(0)
 }
 
 /// Writes that were taken back.

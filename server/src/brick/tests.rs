@@ -1,6 +1,7 @@
 //! The brick on a real disk, in both ways of keeping owners.
 
 mod changes;
+mod crash;
 mod damage;
 mod data;
 mod detach;
@@ -87,13 +88,14 @@ fn digest(block: &[u8]) -> Digest {
     Digest(Md5::digest(&padded).into())
 }
 
-fn options(ownership: Ownership) -> BrickOptions {
-    BrickOptions { ownership, brick: BRICK, boot: "b".into() }
+/// What a brick is told on a machine that started with `boot`.
+fn options(ownership: Ownership, boot: &str) -> BrickOptions {
+    BrickOptions { ownership, brick: BRICK, boot: boot.into() }
 }
 
 fn open(path: &Path, ownership: Ownership) -> Result<Brick<RealDisk>, OpenError> {
     let disk = RealDisk::open(path).expect("a directory");
-    Brick::open(disk, options(ownership))
+    Brick::open(disk, options(ownership, "boot"))
 }
 
 impl Rig {

@@ -119,7 +119,7 @@ impl FaultyRig {
             room: AtomicUsize::new(usize::MAX),
             full: AtomicBool::new(false),
         };
-        let brick = Brick::open(disk, options(Ownership::Recorded)).expect("a brick");
+        let brick = Brick::open(disk, options(Ownership::Recorded, "boot")).expect("a brick");
         let faulty = FaultyRig { rig, brick };
         let (volume, epoch, generation) = (VOLUME, Epoch(1), Generation(1));
         faulty

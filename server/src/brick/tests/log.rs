@@ -14,7 +14,7 @@ impl Rig {
     /// As after a restart of the machine, which here lost nothing; a new owner comes by.
     fn reboot(&mut self) {
         let disk = RealDisk::open(self.dir.path()).expect("a directory");
-        let options = BrickOptions { boot: "another".into(), ..options(self.ownership) };
+        let options = options(self.ownership, "another");
         self.brick = Brick::open(disk, options).expect("a brick");
         self.resend = false;
         let (volume, generation) = (VOLUME, self.generation());

@@ -49,7 +49,7 @@ pub(super) struct FileSystem {
     /// Blocks of the device, and how many are taken.
     pub(super) capacity: u64,
     pub(super) used: u64,
-    zeros: Arc<[u8]>,
+    pub(super) zeros: Arc<[u8]>,
     ino_next: Ino,
     block_next: BlockId,
     clock: i64,

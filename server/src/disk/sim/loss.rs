@@ -68,31 +68,31 @@ impl FileSystem {
         left.size = inode.size_journaled.max(inode.size.min(end));
         left.size_journaled = left.size;
         for (number, extent) in &extents {
-            let mut content = self.surviving_content(extent, data, random);
             // What a later extension must not show.
             let beyond = left.size.saturating_sub(number * block_len).min(block_len) as usize;
-            content[beyond..].fill(0);
-            let content: Arc<[u8]> = content.into();
+            let content = self.surviving_content(extent, beyond, data, random);
             blocks.insert(extent.block, Block { now: content.clone(), stable: content, lost: false });
         }
         left.extents = Arc::new(extents);
         left
     }
 
-    fn surviving_content(&self, extent: &Extent, data: u64, random: &mut Random) -> Vec<u8> {
+    fn surviving_content(&self, extent: &Extent, end: usize, data: u64, random: &mut Random) -> Arc<[u8]> {
         let block = &self.blocks[&extent.block];
         if extent.allocation == Allocation::Unwritten {
-            return vec![0; self.block_len];
+            return self.zeros.clone();
+        }
+        let clean = Arc::ptr_eq(&block.now, &block.stable) || block.lost;
+        if clean && end == self.block_len {
+            return block.stable.clone();
         }
         let mut content = block.stable.to_vec();
-        if Arc::ptr_eq(&block.now, &block.stable) || block.lost {
-            return content;
-        }
-        for (sector, new) in content.chunks_mut(SECTOR).zip(block.now.chunks(SECTOR)) {
+        for (sector, new) in content.chunks_mut(SECTOR).zip(block.now.chunks(SECTOR)).filter(|_| !clean) {
             if random.chance(data) {
                 sector.copy_from_slice(new);
             }
         }
-        content
+        content[end..].fill(0);
+        content.into()
     }
 }
