@@ -280,7 +280,7 @@ impl<D: Disk> Brick<D> {
             let offset = number * BLOCK_SIZE as u64;
             if hole && offset < before.size {
                 // Nobody reads them by their record, but a copy on level 1 is a file for everybody.
-                self.disk.punch(&node.handle, offset, BLOCK_SIZE as u64)?;
+                self.free_blocks(node, offset, BLOCK_SIZE as u64)?;
             }
         }
         self.disk.set_times(&node.handle, None, Some(before.mtime))?;

@@ -6,7 +6,7 @@ use md5::{Digest as _, Md5};
 use net_raid_proto::ids::{Digest, Generation, ObjectId, Timestamp, Transaction};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, is_disk_failure};
 use super::log::{Body, Found, LoggedPart};
 use super::node::Node;
 use super::waiting::{Entry, What, cut_of_len, cut_of_units};
@@ -158,7 +158,11 @@ impl<D: Disk> Brick<D> {
         let mut bytes = Vec::new();
         for block in entry.blocks().into_iter().filter(|block| block.spot.is_none()) {
             bytes.clear();
-            self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64)?;
+            match self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64) {
+                // A bad sector costs a write, not the brick.
+                Err(error) if is_disk_failure(&error) => return Ok(false),
+                read => read?,
+            };
             bytes.truncate(block.stored as usize);
             bytes.resize(BLOCK_SIZE, 0);
             if Digest(Md5::digest(&bytes).into()) != block.digest {
