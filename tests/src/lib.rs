@@ -46,6 +46,7 @@ pub mod rig;
 
 pub mod fsops;
 pub mod suites;
+pub mod torture;
 
 pub use array::{Array, Health};
 pub use client::{Client, Volume};

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
@@ -14,13 +14,14 @@ use nix::unistd::Pid;
 
 use crate::deadline::reached;
 use crate::netns::{self, NAMESPACES};
-use crate::places::{PREFIX, base};
+use crate::places::{KEPT, PREFIX, base};
 use crate::process::is_alive;
 
 /// A directory that only this test uses.
 #[derive(Debug)]
 pub struct Workdir {
     path: PathBuf,
+    precious: AtomicBool,
 }
 
 impl Workdir {
@@ -33,12 +34,17 @@ impl Workdir {
         let path = base().join(format!("{PREFIX}{}.{number}", std::process::id()));
         fs::create_dir(&path).unwrap_or_else(|e| panic!("create {}: {e}", path.display()));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
-        Workdir { path }
+        Workdir { path, precious: AtomicBool::new(std::env::var_os("NET_RAID_KEEP").is_some()) }
     }
 
     /// Its absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Keeps it when the test fails, as `NET_RAID_KEEP` does.
+    pub fn keep_after_failure(&self) {
+        self.precious.store(true, Ordering::Relaxed);
     }
 
     /// Creates a directory in it.
@@ -58,8 +64,8 @@ impl Default for Workdir {
 impl Drop for Workdir {
     fn drop(&mut self) {
         end_all(&self.path);
-        if std::thread::panicking() && std::env::var_os("NET_RAID_KEEP").is_some() {
-            eprintln!("kept: {}", self.path.display());
+        if std::thread::panicking() && self.precious.load(Ordering::Relaxed) {
+            keep(&self.path);
         } else {
             remove(&self.path);
         }
@@ -116,6 +122,16 @@ fn orphans(dir: &Path) -> Vec<PathBuf> {
         owner.and_then(|pid| pid.parse().ok()).is_some_and(|pid| !is_alive(pid))
     };
     entries.map(|entry| entry.path()).filter(is_orphan).collect()
+}
+
+/// Gives `dir` a name that the next test run does not clear away.
+fn keep(dir: &Path) {
+    let name = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(PREFIX));
+    let kept = dir.with_file_name(format!("{KEPT}{}", name.unwrap_or_default()));
+    match fs::rename(dir, &kept) {
+        Ok(()) => eprintln!("kept: {}", kept.display()),
+        Err(error) => eprintln!("kept: {} ({error})", dir.display()),
+    }
 }
 
 /// Removes `dir`, but never through a mount that could not be detached.

@@ -59,8 +59,14 @@ impl Core {
         Ok(guard)
     }
 
-    /// Takes back what was written beyond `size`, the file's; all of it is locked by the caller.
-    pub(super) async fn cut(self: &Arc<Core>, file: &File, size: u64) -> Result<(), VolumeError> {
+    /// Takes back what was written beyond `size`, the file's; `all` of it stays locked until no member will hear of that any
+    /// more: a late one would cut off what was written since.
+    pub(super) async fn cut(
+        self: &Arc<Core>,
+        file: &File,
+        size: u64,
+        all: RangeGuard,
+    ) -> Result<RangeGuard, VolumeError> {
         let change = |slot| Change::Truncate {
             id: file.id,
             size,
@@ -69,7 +75,7 @@ impl Core {
             mode: None,
         };
         file.void_cache();
-        self.apply(self.asks_each(WriteMeta::default().now, change), ()).await.map_err(|failed| failed.error)
+        self.apply(self.asks_each(WriteMeta::default().now, change), all).await.map_err(|failed| failed.error)
     }
 
     fn asks_each(&self, now: Timestamp, change: impl Fn(Slot) -> Change) -> Vec<Ask> {

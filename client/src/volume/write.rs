@@ -153,9 +153,9 @@ impl Core {
         if !file.is_doubtful() {
             return Ok(());
         }
-        let _all = self.lock_all(file).await?;
+        let all = self.lock_all(file).await?;
         if file.is_doubtful() {
-            self.cut(file, file.size()).await?;
+            let _all = self.cut(file, file.size(), all).await?;
             file.trust();
         }
         Ok(())

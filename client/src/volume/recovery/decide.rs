@@ -87,10 +87,18 @@ fn dropped(writes: &BTreeMap<Transaction, Write>, complete: Generation) -> Vec<T
     dropped
 }
 
+/// Only the last thing that happened to an object's extent can be undone somewhere: a cut locks the whole file until all
+/// members have it. A member whose log lacks an earlier one had nothing to cut then, and what it has by now was written after it.
 fn cuts(logs: &[(Slot, Vec<LogEntry>)], current: SlotSet, complete: Generation) -> Vec<(Slot, Cut)> {
     let mut done: BTreeMap<Transaction, (SlotSet, &LogEntry)> = BTreeMap::new();
+    let mut last: BTreeMap<ObjectId, Transaction> = BTreeMap::new();
+    for entry in logs.iter().flat_map(|(_, log)| log) {
+        let last = last.entry(entry.id).or_insert(entry.transaction);
+        *last = entry.transaction.max(*last);
+    }
     for (slot, entry) in logs.iter().flat_map(|(slot, log)| log.iter().map(move |entry| (*slot, entry))) {
-        if !matches!(entry.what, Logged::Write { .. }) && entry.generation > complete {
+        let cut = !matches!(entry.what, Logged::Write { .. });
+        if cut && entry.generation > complete && last[&entry.id] == entry.transaction {
             let (slots, _) = done.entry(entry.transaction).or_insert((SlotSet::default(), entry));
             *slots = slots.with(slot);
         }

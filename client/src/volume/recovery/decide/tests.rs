@@ -75,15 +75,31 @@ fn a_stripe_counts_wherever_it_is_touched() {
 }
 
 #[test]
-fn cuts_are_repeated_where_they_are_missing_in_their_order() {
+fn the_last_cut_is_repeated_where_it_is_missing() {
     let truncate = |transaction| entry(transaction, 3, 0b111, Logged::Truncate { size: 5, brick_len: 5 });
     let punch = |transaction| entry(transaction, 3, 0b111, Logged::Punch { unit: 1, count: 2 });
-    let all = logs([vec![punch(4), truncate(2)], vec![truncate(2)], vec![write(1, 0b100, &[0])]]);
-    let decision = decide(&all, Generation(2));
-    let cuts: Vec<(u8, u64)> = decision.cuts.iter().map(|(slot, cut)| (slot.0, cut.transaction.0)).collect();
-    assert_eq!((decision.dropped.len(), cuts), (0, vec![(2, 2), (1, 4), (2, 4)]));
-    assert_eq!(decision.cuts[0].1.what, Logged::Truncate { size: 5, brick_len: 5 });
-    assert_eq!(decide(&all, Generation(3)), Decision::default());
+    let all = logs([vec![write(1, 0b111, &[0]), truncate(2)], vec![truncate(2)], vec![write(1, 0b111, &[0])]]);
+    let repeated = |logs: &[(Slot, Vec<LogEntry>)], complete| {
+        let cuts = decide(logs, Generation(complete)).cuts;
+        cuts.iter().map(|(slot, cut)| (slot.0, cut.transaction.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(repeated(&all, 2), [(2, 2)]);
+    assert_eq!(decide(&all, Generation(2)).cuts[0].1.what, Logged::Truncate { size: 5, brick_len: 5 });
+    assert_eq!(repeated(&all, 3), []);
+    // What happened later happened after all had the cut, on whichever member it left a trace.
+    for later in [punch(4), truncate(4)] {
+        let mut all = all.clone();
+        all[0].1.insert(0, later);
+        assert_eq!(repeated(&all, 2), [(1, 4), (2, 4)]);
+    }
+    for member in 0..3 {
+        let mut all = all.clone();
+        all[member].1.push(write(4, 1 << member, &[3]));
+        assert_eq!(repeated(&all, 2), []);
+        // Another object's changes say nothing.
+        all[member].1.last_mut().unwrap().id = ObjectId(8);
+        assert_eq!(repeated(&all, 2), [(2, 2)]);
+    }
 }
 
 /// What each of three members has of writes 1.. and cuts: absent, torn, whole; generations never fall.
@@ -135,7 +151,10 @@ proptest! {
             let like = logs.iter().flat_map(|(_, log)| log).find(|entry| entry.transaction == cut.transaction);
             after[slot.index()].1.push(like.expect("some member has it").clone());
         }
-        prop_assert_eq!(decide(&after, complete), Decision::default());
+        let again = decide(&after, complete);
+        prop_assert_eq!(again.dropped, []);
+        // A cut that only dropped writes followed destroys nothing when it is made once more.
+        prop_assert!(again.cuts.iter().all(|(_, cut)| dropped.range(cut.transaction..).next().is_some()));
     }
 
     #[test]
