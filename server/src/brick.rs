@@ -34,7 +34,7 @@ mod tests;
 mod waiting;
 mod xattrs;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -104,7 +104,7 @@ pub struct Brick<D: Disk> {
     table: Table,
     cache: Cache<D>,
     /// What waits in the log, by object.
-    waiting: Mutex<HashMap<ObjectId, Arc<Mutex<Waiting>>>>,
+    waiting: Mutex<BTreeMap<ObjectId, Arc<Mutex<Waiting>>>>,
     /// One at a time puts what waits in place.
     completing: Mutex<()>,
     /// Nothing that was written was lost since the newest epoch was taken.
