@@ -41,6 +41,12 @@ impl<D: Disk> Brick<D> {
         self.all_waiting().iter().any(|(_, waiting)| !lock(waiting).entries.is_empty())
     }
 
+    /// Generation of the newest that waits; 0 when nothing does.
+    pub(super) fn newest_waiting(&self) -> Generation {
+        let newest = |waiting: &Waiting| waiting.entries.iter().map(|entry| entry.generation).max();
+        self.all_waiting().iter().filter_map(|(_, waiting)| newest(&lock(waiting))).max().unwrap_or_default()
+    }
+
     fn all_waiting(&self) -> Vec<(ObjectId, Arc<Mutex<Waiting>>)> {
         lock(&self.waiting).iter().map(|(id, waiting)| (*id, waiting.clone())).collect()
     }

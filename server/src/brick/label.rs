@@ -30,6 +30,9 @@ pub(super) struct Stored {
     pub(super) applied: Generation,
     /// Boot id of the machine when the newest epoch was taken.
     pub(super) boot: String,
+    /// Newest generation in the log when the machine was last found restarted: until it is in place, bytes of it and of
+    /// those before may be lost, also when nothing happened since but that a process was killed.
+    pub(super) doubt: Generation,
 }
 
 /// What is found where a label should be.

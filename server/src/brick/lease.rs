@@ -120,7 +120,13 @@ impl<D: Disk> Brick<D> {
             unusable => return Err(not_labelled(unusable).into()),
         }
         let label = Label { ownership: self.options.ownership, ..label.clone() };
-        let stored = Stored { label, holder: None, applied: Generation(0), boot: self.options.boot.clone() };
+        let stored = Stored {
+            label,
+            holder: None,
+            applied: Generation(0),
+            boot: self.options.boot.clone(),
+            doubt: Generation(0),
+        };
         let areas = Areas::make(&self.disk, self.options.ownership)?;
         label::store_first(&self.disk, &areas.area, &stored)?;
         *sequence = 1;
@@ -159,6 +165,9 @@ impl<D: Disk> Brick<D> {
         next.label.epoch = epoch;
         next.holder = Some(holder.clone());
         next.boot.clone_from(&self.options.boot);
+        if !self.intact.load(Relaxed) {
+            next.doubt = self.newest_waiting();
+        }
         if next != present {
             self.write_label(&mut sequence, &next)?;
         }

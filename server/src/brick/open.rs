@@ -113,7 +113,7 @@ impl<D: Disk> Brick<D> {
         let (standing, sequence) = survey(&disk, &options)?;
         let areas = OnceLock::new();
         let (mut found, mut intact, mut applied) = (Vec::new(), true, Generation(0));
-        let mut complete = Generation(0);
+        let (mut complete, mut doubt) = (Generation(0), Generation(0));
         if let Standing::Labelled { stored, .. } = &standing {
             let ownership = stored.label.ownership;
             if ownership == Ownership::Native && options.ownership == Ownership::Recorded {
@@ -121,7 +121,7 @@ impl<D: Disk> Brick<D> {
             }
             let opened = Areas::open(&disk)?;
             check_root(&disk, &opened.root, ownership)?;
-            (applied, complete) = (stored.applied, stored.label.complete);
+            (applied, complete, doubt) = (stored.applied, stored.label.complete, stored.doubt);
             found = opened.log.load(&disk, applied)?;
             intact = stored.boot == options.boot || stored.holder.is_none();
             let _ = areas.set((opened, ownership));
@@ -150,7 +150,7 @@ impl<D: Disk> Brick<D> {
             applied: AtomicU64::new(applied.0),
             completed: AtomicU64::new(complete.0),
         };
-        brick.replay(found)?;
+        brick.replay(found, doubt)?;
         Ok(brick)
     }
 

@@ -8,15 +8,17 @@ use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
 use super::error::{Error, Result};
 use super::log::{Body, Found, LoggedPart};
-use super::node::{Node, State};
-use super::waiting::{Entry, Waiting, What, cut_of_len, cut_of_units};
+use super::node::Node;
+use super::waiting::{Entry, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
 use crate::disk::Disk;
 
 impl<D: Disk> Brick<D> {
     /// Takes over what the log holds. Where the machine was restarted meanwhile, the files lack what was not synced: cuts
     /// are repeated, and writes whose bytes are gone are noted as not whole.
-    pub(super) fn replay(&self, found: Vec<Found>) -> std::result::Result<(), OpenError> {
+    ///
+    /// Generations up to `doubt` were in the log when an earlier restart was found, and may not be whole either.
+    pub(super) fn replay(&self, found: Vec<Found>, doubt: Generation) -> std::result::Result<(), OpenError> {
         let aborted = aborted(&found);
         for Found { generation, index, body, data_at } in found {
             self.generation.fetch_max(generation.0, std::sync::atomic::Ordering::Relaxed);
@@ -49,8 +51,9 @@ impl<D: Disk> Brick<D> {
         let intact = self.intact.load(std::sync::atomic::Ordering::Relaxed);
         let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
         for id in ids {
-            let mended = if intact { self.finish_cut(id) } else { self.mend(id) };
-            mended.map_err(|error| match error {
+            let mended = if intact { self.finish_cut(id) } else { self.mend_length(id) };
+            let doubt = if intact { doubt } else { Generation(u64::MAX) };
+            mended.and_then(|()| self.find_losses(id, doubt)).map_err(|error| match error {
                 Error::Os(error) => OpenError::Os(error),
                 Error::Fault(fault) => OpenError::Os(std::io::Error::other(fault.to_string())),
             })?;
@@ -80,25 +83,26 @@ impl<D: Disk> Brick<D> {
         self.put_meta(&node, &mut state, meta)
     }
 
-    /// Makes a file what its log says, as far as its bytes are there.
-    fn mend(&self, id: ObjectId) -> Result<()> {
-        let Some(node) = self.logged_file(id)? else { return Ok(()) };
-        let Some(waiting) = self.waiting(id) else { return Ok(()) };
-        let mut waiting = lock(&waiting);
-        let mut state = node.state_mut();
-        self.mend_length(&node, &mut state, &waiting)?;
+    /// Notes which writes up to a generation are not whole.
+    fn find_losses(&self, id: ObjectId, doubt: Generation) -> Result<()> {
         let (complete, _) = self.completed();
-        for at in 0..waiting.entries.len() {
+        let Some(waiting) = self.waiting(id).filter(|_| doubt > complete) else { return Ok(()) };
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        for entry in &mut lock(&waiting).entries {
             // What is complete was durable before: where it is not whole it is damaged, and repaired like anything damaged.
-            if waiting.entries[at].generation > complete {
-                waiting.entries[at].whole = self.is_whole(&node, &waiting.entries[at])?;
+            if entry.generation > complete && entry.generation <= doubt {
+                entry.whole = self.is_whole(&node, entry)?;
             }
         }
         Ok(())
     }
 
     /// Cuts and extends as the log says. Records of cut blocks become holes; bytes behind a cut may be those of later writes.
-    fn mend_length(&self, node: &Node<D>, state: &mut State<D>, waiting: &Waiting) -> Result<()> {
+    fn mend_length(&self, id: ObjectId) -> Result<()> {
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        let Some(waiting) = self.waiting(id) else { return Ok(()) };
+        let mut state = node.state_mut();
+        let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
         let before = self.disk.stat(&node.handle)?;
         let (mut len, mut size, mut cut) = (before.size, state.meta.size, false);
         let mut mtime = None;

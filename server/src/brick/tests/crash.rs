@@ -10,12 +10,9 @@ use self::model::{File, Model, Names, Step, Version};
 use super::*;
 use crate::disk::sim::SimDisk;
 
-/// Whether writes go through a log. Without one, what a crash finds under way, or a power loss not synced, may match no
-/// digest; names, labels and everything that was synced hold all the same.
-const LOGGED: bool = true;
-/// Whether a brick that is killed after a power loss, before its new owner took back what is not whole, still knows what
-/// that is.
-const LOSS_REMEMBERED: bool = false;
+/// Whether a length that grows after a cut in the same generation survives a power loss once it was made durable: the log
+/// has only the cut, and is believed.
+const EXTENSIONS_LOGGED: bool = false;
 /// Blocks of each file that are looked at: a whole unit and a half.
 const BLOCKS: usize = 24;
 const DIRECTORY: u64 = 5;
@@ -222,9 +219,6 @@ impl SimRig {
 
     /// What a new owner does with writes that a power loss left in part, and with those on top of them.
     fn take_back_what_is_not_whole(&self) {
-        if !LOGGED {
-            return;
-        }
         use net_raid_proto::message::Logged;
         let (mut entries, mut cursor) = (Vec::new(), 0);
         loop {
@@ -309,7 +303,6 @@ impl SimRig {
 struct Scene<'a> {
     before: &'a Model,
     after: &'a Model,
-    step: &'a Step,
     lost_power: bool,
 }
 
@@ -342,10 +335,6 @@ impl Scene<'_> {
         let after = &self.after.files[&number];
         let before = self.before.files.get(&number).unwrap_or(after);
         let (blocks, size) = (rig.blocks(number), rig.size(number));
-        let touched = Model::changed_by(self.step) == Some(number) || self.lost_power && before.touched;
-        if touched && !LOGGED {
-            return;
-        }
         let lens: Vec<u64> = if self.lost_power {
             before.lens.iter().chain(&after.lens).copied().collect()
         } else {
@@ -421,7 +410,7 @@ fn run(ownership: Ownership, mut steps: impl FnMut(&Model) -> Option<Step>, effo
             tried += 1;
             let deep = tried % effort.deep_one_in == 0;
             println!("{step:?}, call {}, killed", crash.call);
-            let scene = Scene { before: &before, after: &after, step: &step, lost_power: false };
+            let scene = Scene { before: &before, after: &after, lost_power: false };
             survive(&scene, rig.owner, crash.killed(), deep);
             for seed in 0..effort.power_losses {
                 let seed = seed << 32 | tried as u64;
@@ -431,7 +420,7 @@ fn run(ownership: Ownership, mut steps: impl FnMut(&Model) -> Option<Step>, effo
             }
         }
         // What was answered holds without the next step, too.
-        let scene = Scene { before: &after, after: &after, step: &Step::Complete, lost_power: false };
+        let scene = Scene { before: &after, after: &after, lost_power: false };
         survive(&scene, rig.owner, rig.disk.clone_as_killed(), false);
         before = after;
     }
@@ -449,9 +438,7 @@ fn survive(scene: &Scene<'_>, owner: Owner, disk: SimDisk, deep: bool) {
         println!("again at call {}", crash.call);
         // Whether the new owner was accepted is not known: the next one is newer.
         let next = if scene.lost_power { now.next() } else { now };
-        if LOSS_REMEMBERED || !scene.lost_power {
-            scene.check(&SimRig::reopen(crash.killed(), next, scene.lost_power));
-        }
+        scene.check(&SimRig::reopen(crash.killed(), next, scene.lost_power));
         let scene = Scene { lost_power: true, ..*scene };
         scene.check(&SimRig::reopen(crash.power_loss(crash.call), now.after_power_loss(), true));
     }

@@ -7,7 +7,7 @@ use super::super::record::{RECORD_LEN, Record, UNKNOWN};
 use super::*;
 
 fn stored() -> Stored {
-    Stored { label: label(), holder: Some(holder(3)), applied: Generation(2), boot: "b".into() }
+    Stored { label: label(), holder: Some(holder(3)), applied: Generation(2), boot: "b".into(), doubt: Generation(1) }
 }
 
 #[test]

@@ -86,8 +86,11 @@ fn the_record_is_as_documented() {
 
 #[test]
 fn the_label_frame_is_as_documented() {
-    let bytes = encode(6, &Stored { label: label(), holder: None, applied: Generation(0), boot: String::new() })
-        .expect("encodes");
+    let bytes = encode(
+        6,
+        &Stored { label: label(), holder: None, applied: Generation(0), boot: String::new(), doubt: Generation(0) },
+    )
+    .expect("encodes");
     let mut example = golden("Example of a label header");
     let body_len = (bytes.len() - 28) as u32;
     example[20..24].copy_from_slice(&body_len.to_le_bytes());

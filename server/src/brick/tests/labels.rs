@@ -11,7 +11,7 @@ const PAGE: usize = 4096;
 /// A label of about `len` bytes.
 fn stored(epoch: u64, len: usize) -> Stored {
     let label = Label { epoch: Epoch(epoch), name: "V".repeat(len), ..label() };
-    Stored { label, holder: Some(holder(3)), applied: Generation(2), boot: "b".into() }
+    Stored { label, holder: Some(holder(3)), applied: Generation(2), boot: "b".into(), doubt: Generation(1) }
 }
 
 /// A disk with the labels that formatting writes, and its root, in which they are.

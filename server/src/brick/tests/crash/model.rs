@@ -76,8 +76,6 @@ pub(super) struct File {
     pub(super) blocks: Vec<Vec<Version>>,
     /// Bytes of the brick's file.
     pub(super) lens: Vec<u64>,
-    /// Content or length changed since.
-    pub(super) touched: bool,
     /// Names that it had when it was synced, or since.
     pub(super) synced_names: Option<Vec<&'static str>>,
 }
@@ -85,7 +83,7 @@ pub(super) struct File {
 impl File {
     fn new(level: Level) -> File {
         let blocks = vec![vec![Version::ZEROS]; super::BLOCKS];
-        File { level, blocks, lens: vec![0], touched: false, synced_names: None }
+        File { level, blocks, lens: vec![0], synced_names: None }
     }
 
     pub(super) fn now(&self, block: usize) -> Version {
@@ -105,18 +103,15 @@ impl File {
         if self.now(block) != version {
             self.blocks[block].push(version);
         }
-        self.touched = true;
     }
 
     fn set_len(&mut self, len: u64) {
         self.lens.push(len);
-        self.touched = true;
     }
 
     fn durable(&mut self) {
         self.blocks.iter_mut().for_each(|versions| drop(versions.drain(..versions.len() - 1)));
         self.lens.drain(..self.lens.len() - 1);
-        self.touched = false;
     }
 }
 
@@ -143,14 +138,6 @@ impl Model {
 
     fn file(&mut self, file: u64) -> &mut File {
         self.files.get_mut(&file).expect("a step names a file that there is")
-    }
-
-    /// The file that a step changes, whose content is in doubt while the step is under way.
-    pub(super) fn changed_by(step: &Step) -> Option<u64> {
-        match step {
-            Step::Write { file, .. } | Step::Truncate { file, .. } | Step::Punch { file, .. } => Some(*file),
-            _ => None,
-        }
     }
 
     fn rename_to(&mut self, change: impl FnOnce(&mut Names)) {
