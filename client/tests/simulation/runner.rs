@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::story;
 use crate::trace::{Counts, Trace};
@@ -15,6 +15,9 @@ thread_local! {
     /// The first panic of this thread since the last run began: tasks keep theirs to themselves.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
+
+/// Longest time of one seed, by the clock on the wall.
+const WALL_MAX: Duration = Duration::from_secs(60);
 
 /// What became of a seed.
 pub struct Outcome {
@@ -49,6 +52,22 @@ pub fn run(seed: u64, shown: bool) -> Outcome {
     Outcome { result, hash: trace.hash(), counts: trace.counts() }
 }
 
+/// Runs one seed. One that goes on without virtual time passing would never end: it ends everything.
+pub fn guarded(seed: u64) -> Outcome {
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if end.recv_timeout(WALL_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                println!("seed {seed} does not come to an end");
+                std::process::exit(1);
+            }
+        });
+        let outcome = run(seed, false);
+        drop(ended);
+        outcome
+    })
+}
+
 /// Runs one seed and shows all that happens.
 pub fn show(seed: u64) -> ExitCode {
     tracing_subscriber::fmt().without_time().with_ansi(false).init();
@@ -68,7 +87,7 @@ pub fn run_many(seeds: Range<u64>) -> ExitCode {
             if seed >= seeds.end {
                 return;
             }
-            let outcome = run(seed, false);
+            let outcome = guarded(seed);
             let mut counts = counts.lock().unwrap();
             outcome.counts.into_iter().for_each(|(kind, count)| *counts.entry(kind).or_insert(0) += count);
             drop(counts);
