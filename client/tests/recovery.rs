@@ -138,6 +138,35 @@ fn equal_members_are_left_as_they_are() {
     });
 }
 
+/// Cuts and writes of the generation in which the owner went, all of them acknowledged: the cuts took bytes from some
+/// members only, and the writes brought bytes to all.
+#[test]
+fn what_was_written_behind_a_cut_stays() {
+    block_on(async {
+        for (level, servers) in [(1, 2), (5, 4), (6, 5)] {
+            let mut left = Left::new(level, servers).await;
+            let meta = WriteMeta::default();
+            for (seed, text) in (10..).zip(["a", "b", "c"]) {
+                let entry = left.volume.lookup(ROOT, &name(text)).await.unwrap();
+                let file = Arc::new(File::new(entry.id, entry.layout, entry.attr.size));
+                let bytes = pattern(seed, 900_000);
+                left.volume.truncate(&file, 100, meta).await.unwrap();
+                left.volume.truncate(&file, 0, meta).await.unwrap();
+                left.volume.write(&file, 0, bytes.slice(..150), meta).await.unwrap();
+                left.volume.zero(&file, 0, 500_000, false, meta).await.unwrap();
+                left.volume.write(&file, 0, bytes.clone(), meta).await.unwrap();
+                left.files.insert(text, (file.id, bytes));
+            }
+            left.differ(&[]).await;
+            let contents = left.recovered().await;
+            left.holds(&contents, &[("/a", "a"), ("/b", "b"), ("/c", "c"), ("/d/e", "e")]);
+            for (id, bytes) in left.files.values() {
+                assert!(contents.files[id][..] == bytes[..], "object {id}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_clean_unmount_needs_no_recovery() {
     block_on(async {
