@@ -93,6 +93,7 @@ impl Story {
             if machine.has_crashed() {
                 machine.kill();
             }
+            machine.disarm();
             machine.start()?;
         }
         Ok(())
