@@ -105,6 +105,8 @@ pub struct Brick<D: Disk> {
     cache: Cache<D>,
     /// What waits in the log, by object.
     waiting: Mutex<BTreeMap<ObjectId, Arc<Mutex<Waiting>>>>,
+    /// Something that waited was removed since the disk was synced: a power loss would bring it back.
+    unsynced_removal: AtomicBool,
     /// One at a time puts what waits in place.
     completing: Mutex<()>,
     /// Nothing that was written was lost since the newest epoch was taken.
@@ -247,7 +249,7 @@ impl<D: Disk> Brick<D> {
             }
             Change::Punch { id, unit, count, mtime } => self.punch(ticket, *id, (*unit, *count), *mtime, now),
             Change::Allocate { id, size, offset, len, keep_size } => {
-                self.allocate(*id, *size, (*offset, *len), *keep_size, now)
+                self.allocate(ticket, *id, *size, (*offset, *len), *keep_size, now)
             }
             Change::Purge { id } => self.purge(*id),
             Change::Detach { parent, name, id } => self.detach(*parent, name, *id, (now, resend)),

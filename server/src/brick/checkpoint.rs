@@ -1,7 +1,7 @@
 //! What waits in the log: found by object, taken back, put in place.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex};
 
 use net_raid_proto::ids::{Epoch, Generation, ObjectId, Transaction};
@@ -33,8 +33,11 @@ impl<D: Disk> Brick<D> {
         lock(&self.waiting).entry(id).or_default().clone()
     }
 
+    /// The file of what waits is gone.
     pub(super) fn forget_waiting(&self, id: ObjectId) {
-        lock(&self.waiting).remove(&id);
+        if lock(&self.waiting).remove(&id).is_some() {
+            self.unsynced_removal.store(true, Release);
+        }
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -106,7 +109,9 @@ impl<D: Disk> Brick<D> {
                 some.push(node);
             }
         }
-        let synced = if count > SYNCED_ONE_BY_ONE {
+        // A file that was removed has nothing in place: it must not come back once its log is emptied.
+        let removal = self.unsynced_removal.swap(false, AcqRel);
+        let synced = if removal || count > SYNCED_ONE_BY_ONE {
             self.disk.sync_fs().map_err(Error::from)
         } else {
             some.iter().try_for_each(|node| self.sync_in_place(node))
@@ -287,7 +292,8 @@ impl<D: Disk> Brick<D> {
         let mut all = Vec::new();
         for (id, waiting) in self.all_waiting() {
             let waiting = lock(&waiting);
-            all.extend(waiting.entries.iter().map(|entry| ((entry.generation, entry.index), log_entry(id, entry))));
+            let order = |entry: &Entry| (entry.generation, entry.index);
+            all.extend(waiting.entries.iter().filter_map(|entry| Some((order(entry), log_entry(id, entry)?))));
         }
         all.sort_by_key(|(order, _)| *order);
         let (mut entries, mut parts) = (Vec::new(), 0);
@@ -303,18 +309,20 @@ impl<D: Disk> Brick<D> {
     }
 }
 
-fn log_entry(id: ObjectId, entry: &Entry) -> LogEntry {
+/// `None` for what recovery makes equal without the log.
+fn log_entry(id: ObjectId, entry: &Entry) -> Option<LogEntry> {
     let what = match &entry.what {
         What::Write { parts, .. } => Logged::Write { parts: parts.iter().map(|part| part.part).collect() },
         What::Truncate { size, brick_len } => Logged::Truncate { size: *size, brick_len: *brick_len },
         What::Punch { unit, count } => Logged::Punch { unit: *unit, count: *count },
+        What::Extend { .. } => return None,
     };
-    LogEntry {
+    Some(LogEntry {
         transaction: entry.transaction,
         generation: entry.generation,
         participants: entry.participants,
         id,
         what,
         whole: entry.whole,
-    }
+    })
 }

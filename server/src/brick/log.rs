@@ -41,10 +41,13 @@ pub(super) enum Body {
         mtime: Timestamp,
         parts: Vec<LoggedPart>,
     },
-    /// A cut of the file; durable before the file is cut.
+    /// A cut of the file; durable before bytes go.
     Truncate { transaction: Transaction, participants: u16, id: ObjectId, size: u64, brick_len: u64 },
-    /// Units that become holes; durable before they do.
+    /// Units that become holes; durable before bytes go.
     Punch { transaction: Transaction, participants: u16, id: ObjectId, unit: u64, count: u64 },
+    /// A file that grows without a write: cuts of the same generation are believed, so what follows them must be known.
+    /// `size` where the length is not the size.
+    Extend { transaction: Transaction, id: ObjectId, size: Option<u64>, len: u64 },
     /// Writes of the same generation that count as never made.
     Abort { transactions: Vec<Transaction> },
 }
@@ -164,7 +167,7 @@ impl<D: Disk> Log<D> {
 
     /// Appends a record; returns its index and where its data are. Survives the process, not the machine: see [`Log::sync`].
     ///
-    /// Only cuts and aborts are `urgent`. `applied` is the last generation whose file may be used anew.
+    /// Only cuts and aborts are `urgent`, which a full log must not hinder. `applied` is the last generation whose file may be used anew.
     pub(super) fn append(
         &self,
         disk: &D,

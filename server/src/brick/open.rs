@@ -145,6 +145,7 @@ impl<D: Disk> Brick<D> {
             failure: OnceLock::new(),
             foreign_logged: AtomicU32::new(0),
             waiting: Mutex::default(),
+            unsynced_removal: AtomicBool::new(false),
             completing: Mutex::default(),
             intact: AtomicBool::new(intact),
             applied: AtomicU64::new(applied.0),

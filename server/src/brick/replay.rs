@@ -24,7 +24,10 @@ impl<D: Disk> Brick<D> {
             self.generation.fetch_max(generation.0, std::sync::atomic::Ordering::Relaxed);
             let (id, transaction, participants, what) = match body {
                 Body::Abort { .. } => continue,
-                Body::Write { transaction, .. } if aborted.contains(&(generation, transaction)) => continue,
+                Body::Write { transaction, id, size, parts, .. } if aborted.contains(&(generation, transaction)) => {
+                    // As where nothing was restarted: the blocks are what they were, the length stays.
+                    (id, transaction, 0, What::Extend { size, len: end_of(&parts) })
+                }
                 Body::Write { transaction, participants, id, size, mtime, parts } => {
                     (id, transaction, participants, What::Write { parts, data_at, size, mtime })
                 }
@@ -34,9 +37,10 @@ impl<D: Disk> Brick<D> {
                 Body::Punch { transaction, participants, id, unit, count } => {
                     (id, transaction, participants, What::Punch { unit, count })
                 }
+                Body::Extend { transaction, id, size, len } => (id, transaction, 0, What::Extend { size, len }),
             };
             let cut = match &what {
-                What::Write { .. } => None,
+                What::Write { .. } | What::Extend { .. } => None,
                 What::Truncate { size, brick_len } => Some(cut_of_len(*size.min(brick_len))),
                 What::Punch { unit, count } => Some(cut_of_units(*unit, *count)),
             };
@@ -65,12 +69,12 @@ impl<D: Disk> Brick<D> {
     /// and its length may stay: what has no digest reads as zeros.
     fn finish_cut(&self, id: ObjectId) -> Result<()> {
         let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
-        let Some(entry) = last.filter(|entry| !matches!(entry.what, What::Write { .. })) else { return Ok(()) };
+        let Some(entry) = last.filter(Entry::is_cut) else { return Ok(()) };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
         let mut state = node.state_mut();
         let mut meta = state.meta.clone();
         match entry.what {
-            What::Write { .. } => return Ok(()),
+            What::Write { .. } | What::Extend { .. } => return Ok(()),
             What::Truncate { size, brick_len } => {
                 self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
             }
@@ -112,10 +116,7 @@ impl<D: Disk> Brick<D> {
             match &entry.what {
                 What::Write { parts, size: grown, mtime: set, .. } => {
                     // Also of blocks that were punched since: that leaves the length.
-                    let end = |logged: &LoggedPart| {
-                        logged.part.unit * UNIT_SIZE as u64 + u64::from(logged.part.offset) + u64::from(logged.stored)
-                    };
-                    len = len.max(parts.iter().map(end).max().unwrap_or(0));
+                    len = len.max(end_of(parts));
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
                     mtime = Some(*set);
                 }
@@ -124,6 +125,10 @@ impl<D: Disk> Brick<D> {
                     self.cut_records(node, state, &mut meta, to_len.min(*brick_len))?;
                     (len, cut) = (to_len, true);
                     size = size.map(|_| *to);
+                }
+                What::Extend { size: grown, len: to_len } => {
+                    len = len.max(*to_len);
+                    size = size.map(|size| size.max(grown.unwrap_or(0)));
                 }
                 What::Punch { unit, count } => {
                     let units = *unit..unit.saturating_add(*count);
@@ -137,6 +142,8 @@ impl<D: Disk> Brick<D> {
         }
         meta.size = size;
         self.put_meta(node, state, meta)?;
+        // A later change of the attributes is durable with the mtime of its time.
+        let mtime = mtime.filter(|mtime| *mtime >= state.meta.ctime);
         self.disk.set_times(&node.handle, None, Some(mtime.unwrap_or(before.mtime)))?;
         Ok(())
     }
@@ -155,6 +162,14 @@ impl<D: Disk> Brick<D> {
         }
         Ok(true)
     }
+}
+
+/// Where the last byte of a write ends in the file.
+fn end_of(parts: &[LoggedPart]) -> u64 {
+    let end = |LoggedPart { part, stored, .. }: &LoggedPart| {
+        part.unit * UNIT_SIZE as u64 + u64::from(part.offset) + u64::from(*stored)
+    };
+    parts.iter().map(end).max().unwrap_or(0)
 }
 
 /// Writes that were taken back.

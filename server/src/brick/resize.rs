@@ -35,8 +35,11 @@ impl<D: Disk> Brick<D> {
         let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
         // Where the length is the logical size it grows too; elsewhere nothing is needed beyond the units.
         let new_len = if state.meta.size.is_none() { size } else { len.min(brick_len) };
-        if new_len.min(brick_len) < len {
-            self.log_cut(ticket, id, What::Truncate { size, brick_len }, &cut_of_len(new_len.min(brick_len)))?;
+        let cut = new_len.min(brick_len);
+        if cut >= len && size > state.meta.size.unwrap_or(len) {
+            self.log_growth(ticket, id, state.meta.size.map(|_| size), new_len)?;
+        } else {
+            self.log_cut(ticket, id, What::Truncate { size, brick_len }, &cut_of_len(cut), cut < len)?;
         }
         if new_len != len {
             self.disk.truncate(&node.handle, new_len)?;
@@ -54,9 +57,18 @@ impl<D: Disk> Brick<D> {
         self.finish_resize(&node, &mut state, mtime_after, mode)
     }
 
-    /// Notes a cut before it is made, durably: of bytes that are gone nothing can be taken back, so a later owner must be
-    /// able to repeat it on the other bricks. Writes before it do not count there any more.
-    fn log_cut(&self, ticket: &Ticket, id: ObjectId, what: What, cut: &std::ops::Range<u64>) -> Result<()> {
+    /// Notes a cut before it is made. Writes before it do not count there any more.
+    ///
+    /// Every member that is asked notes it, also where nothing is cut: a later owner repeats it on members that lack it,
+    /// and must not do so over what was written since.
+    fn log_cut(
+        &self,
+        ticket: &Ticket,
+        id: ObjectId,
+        what: What,
+        cut: &std::ops::Range<u64>,
+        destroys: bool,
+    ) -> Result<()> {
         let waiting = self.waiting_mut(id);
         let mut waiting = lock(&waiting);
         if ticket.resend && waiting.has(ticket.transaction) {
@@ -66,13 +78,27 @@ impl<D: Disk> Brick<D> {
         let body = match what {
             What::Punch { unit, count } => Body::Punch { transaction, participants, id, unit, count },
             What::Truncate { size, brick_len } => Body::Truncate { transaction, participants, id, size, brick_len },
-            What::Write { .. } => return Err(errno(libc::EINVAL)),
+            What::Write { .. } | What::Extend { .. } => return Err(errno(libc::EINVAL)),
         };
         let (index, _) = self.append_log(ticket.generation, &body, &[], true)?;
-        self.areas()?.log.sync(&self.disk).map_err(|error| self.sync_failed(error.into()))?;
+        if destroys {
+            // Of bytes that are gone nothing can be taken back, so a later owner must be able to repeat it elsewhere.
+            self.areas()?.log.sync(&self.disk).map_err(|error| self.sync_failed(error.into()))?;
+        }
         let generation = ticket.generation;
         let entry = Entry { transaction, generation, index, participants, what, whole: true };
         waiting.cut(entry, cut);
+        Ok(())
+    }
+
+    /// Notes that a file grows, before it does.
+    fn log_growth(&self, ticket: &Ticket, id: ObjectId, size: Option<u64>, len: u64) -> Result<()> {
+        let waiting = self.waiting_mut(id);
+        let mut waiting = lock(&waiting);
+        let (transaction, generation) = (ticket.transaction, ticket.generation);
+        let (index, _) = self.append_log(generation, &Body::Extend { transaction, id, size, len }, &[], false)?;
+        let what = What::Extend { size, len };
+        waiting.entries.push(Entry { transaction, generation, index, participants: 0, what, whole: true });
         Ok(())
     }
 
@@ -109,8 +135,8 @@ impl<D: Disk> Brick<D> {
         let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
         let start = unit.saturating_mul(UNIT_SIZE as u64);
         let end = unit.saturating_add(count).saturating_mul(UNIT_SIZE as u64).min(len);
+        self.log_cut(ticket, id, What::Punch { unit, count }, &cut_of_units(unit, count), start < end)?;
         if start < end {
-            self.log_cut(ticket, id, What::Punch { unit, count }, &cut_of_units(unit, count))?;
             self.disk.punch(&node.handle, start, end - start)?;
         }
         let mut meta = state.meta.clone();
@@ -125,6 +151,7 @@ impl<D: Disk> Brick<D> {
 
     pub(super) fn allocate(
         &self,
+        ticket: &Ticket,
         id: ObjectId,
         size: Option<u64>,
         (offset, len): (u64, u64),
@@ -134,17 +161,26 @@ impl<D: Disk> Brick<D> {
         self.stamp(id)?;
         let node = self.file(id)?;
         let mut state = node.state_mut();
-        let mtime = self.disk.stat(&node.handle)?.mtime;
+        let before = self.disk.stat(&node.handle)?;
         if len > 0 {
-            let allocated = self.disk.allocate(&node.handle, offset, len, keep_size);
-            self.disk.set_times(&node.handle, None, Some(mtime))?;
-            allocated?;
+            // The length follows when the log has it.
+            self.disk.allocate(&node.handle, offset, len, true)?;
         }
+        let end = if keep_size { 0 } else { offset.saturating_add(len) };
+        let brick_len = before.size.max(end);
         let mut meta = state.meta.clone();
-        meta.set_times(now, mtime);
         if let (Some(present), Some(size)) = (&mut meta.size, size) {
             *present = size.max(*present);
         }
+        if brick_len > before.size || meta != state.meta {
+            self.log_growth(ticket, id, meta.size, brick_len)?;
+        }
+        if brick_len > before.size {
+            self.disk.truncate(&node.handle, brick_len)?;
+            state.unsynced = true;
+        }
+        self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+        meta.set_times(now, before.mtime);
         self.put_meta(&node, &mut state, meta)?;
         Ok(Reply::Done)
     }

@@ -1,6 +1,6 @@
 //! Making things durable.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use net_raid_proto::ids::ObjectId;
 use net_raid_proto::message::{Kind, Reply};
@@ -83,6 +83,7 @@ impl<D: Disk> Brick<D> {
 
     pub(super) fn sync_all(&self) -> Result<Reply> {
         let round = self.round.fetch_add(1, Relaxed);
+        self.unsynced_removal.store(false, Release);
         self.disk.sync_fs().map_err(|error| self.sync_failed(error.into()))?;
         self.durable_round.fetch_max(round, Relaxed);
         Ok(Reply::Done)

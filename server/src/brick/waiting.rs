@@ -51,6 +51,10 @@ pub(super) enum What {
         unit: u64,
         count: u64,
     },
+    Extend {
+        size: Option<u64>,
+        len: u64,
+    },
 }
 
 /// A block of a write.
@@ -65,6 +69,11 @@ pub(super) struct Block {
 }
 
 impl Entry {
+    /// Whether it takes bytes away for good.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.what, What::Truncate { .. } | What::Punch { .. })
+    }
+
     /// Blocks of a write that still count.
     pub(super) fn blocks(&self) -> Vec<Block> {
         let What::Write { parts, data_at, .. } = &self.what else { return Vec::new() };

@@ -8,11 +8,9 @@ use std::collections::BTreeSet;
 
 use self::model::{File, Model, Names, Step, Version};
 use super::*;
+use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 
-/// Whether a length that grows after a cut in the same generation survives a power loss once it was made durable: the log
-/// has only the cut, and is believed.
-const EXTENSIONS_LOGGED: bool = false;
 /// Blocks of each file that are looked at: a whole unit and a half.
 const BLOCKS: usize = 24;
 const DIRECTORY: u64 = 5;
@@ -165,6 +163,12 @@ impl SimRig {
                 let brick_len = (blocks * BLOCK_SIZE) as u64;
                 let size = model.files[&file].size_of(brick_len);
                 self.change(Change::Truncate { id: id(file), size, brick_len, mtime: None, mode: None });
+            }
+            Step::Allocate { file, blocks } => {
+                let (offset, len) = (0, (blocks * BLOCK_SIZE) as u64);
+                let keep_size = model.files[&file].level != Level::Raid1;
+                let size = Some(model.files[&file].size_of(len)).filter(|_| len > model.files[&file].len());
+                self.change(Change::Allocate { id: id(file), size, offset, len, keep_size });
             }
             Step::Punch { file, unit } => self.change(Change::Punch { id: id(file), unit, count: 1, mtime: None }),
             Step::Link { file, path } => {
@@ -394,12 +398,25 @@ struct Effort {
     power_losses: u64,
     /// One of so many crashes is followed by work, and by crashes of the brick that opens after it.
     deep_one_in: usize,
+    /// Internal file whose syncs do nothing.
+    lying: Option<&'static str>,
+}
+
+impl Effort {
+    /// Breaks what is to be broken of a disk.
+    fn prepare(&self, disk: &SimDisk) {
+        let Some(file) = self.lying else { return };
+        let root = disk.root().expect("a root");
+        let (file, _) = disk.open(&root, &[&name(".net_raid"), &name(file)]).expect("an internal file");
+        disk.lie_about_syncs_of(&file);
+    }
 }
 
 /// Runs a history, and checks every crash that could happen in it.
 fn run(ownership: Ownership, mut steps: impl FnMut(&Model) -> Option<Step>, effort: &Effort) -> usize {
     let mut tried = 0;
     let (mut rig, mut before) = (SimRig::new(ownership), Model::new());
+    effort.prepare(&rig.disk);
     while let Some(step) = steps(&before) {
         let mut after = before.clone();
         after.apply(&step);

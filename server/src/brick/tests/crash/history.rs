@@ -15,7 +15,7 @@ fn check(ownership: Ownership, steps: &[Step], effort: &Effort) {
 
 fn both(steps: &[Step]) {
     for ownership in [Ownership::Recorded, Ownership::Native] {
-        check(ownership, steps, &Effort { power_losses: 4, deep_one_in: 4 });
+        check(ownership, steps, &Effort { power_losses: 4, deep_one_in: 4, lying: None });
     }
 }
 
@@ -75,6 +75,11 @@ fn files_are_cut_and_grow_again() {
         Step::Truncate { file: 10, blocks: 0 },
         write(0, 17 * BLOCK_SIZE, 4),
         Step::Punch { file: 10, unit: 1 },
+        Step::Truncate { file: 10, blocks: 22 },
+        Step::Fsync { file: 10 },
+        Step::Truncate { file: 10, blocks: 1 },
+        Step::Allocate { file: 10, blocks: 8 },
+        Step::Fsync { file: 10 },
     ]);
 }
 
@@ -111,6 +116,44 @@ fn names_move_replace_and_go() {
     ]);
 }
 
+/// The removal is not durable when the log is emptied of what the file had there.
+#[test]
+fn a_removed_file_comes_back_whole_or_not_at_all() {
+    both(&[
+        create("a", 10, Level::Raid1),
+        write(0, 4 * BLOCK_SIZE, 1),
+        Step::Checkpoint,
+        Step::Unlink { path: "a", keep: false },
+        Step::Complete,
+        create("b", 11, Level::Raid1),
+    ]);
+}
+
+/// A machine that breaks its word is noticed: else the histories would prove nothing.
+#[test]
+fn syncs_that_do_nothing_are_noticed() {
+    let steps = [
+        create("a", 10, Level::Raid5),
+        write(0, 8 * BLOCK_SIZE, 1),
+        Step::Fsync { file: 10 },
+        write(1, 6 * BLOCK_SIZE, 2),
+        Step::Fsync { file: 10 },
+        Step::Checkpoint,
+        Step::Complete,
+        write(2, 2 * BLOCK_SIZE, 3),
+        Step::Fsync { file: 10 },
+        create("b", 11, Level::Raid5),
+    ];
+    let survives = |lying| {
+        let effort = Effort { power_losses: 8, deep_one_in: 1000, lying };
+        std::panic::catch_unwind(|| check(Ownership::Recorded, &steps, &effort)).is_ok()
+    };
+    assert!(survives(None));
+    for file in ["log.0", "log.1"] {
+        assert!(!survives(Some(file)), "nobody noticed that {file} was never synced");
+    }
+}
+
 #[test]
 fn writes_are_taken_back() {
     both(&[
@@ -136,13 +179,11 @@ fn next(random: &mut Random, model: &Model, fresh: &mut u64) -> Step {
         return create(free[random.below(free.len() as u64) as usize], *fresh, level);
     }
     let (path, file) = named[random.below(named.len() as u64) as usize];
-    match random.below(16) {
+    match random.below(17) {
         0..=5 => some_write(random, &model.files[&file], file, *fresh),
-        6 => {
-            let most = if EXTENSIONS_LOGGED { BLOCKS } else { model.files[&file].len() as usize / BLOCK_SIZE + 1 };
-            Step::Truncate { file, blocks: random.below(most as u64) as usize }
-        }
+        6 => Step::Truncate { file, blocks: random.below(BLOCKS as u64) as usize },
         7 => Step::Punch { file, unit: random.below(2) },
+        16 => Step::Allocate { file, blocks: random.below(BLOCKS as u64) as usize + 1 },
         8 | 9 => Step::Fsync { file },
         10 if !free.is_empty() => Step::Link { file, path: free[0] },
         11 => {
@@ -176,6 +217,6 @@ fn random_histories_survive_crashes_at_every_call() {
             Some(next(&mut random, model, &mut fresh))
         };
         let ownership = if seed % 2 == 0 { Ownership::Native } else { Ownership::Recorded };
-        run(ownership, steps, &Effort { power_losses: 2, deep_one_in: 9 });
+        run(ownership, steps, &Effort { power_losses: 2, deep_one_in: 9, lying: None });
     }
 }

@@ -43,6 +43,11 @@ pub(super) enum Step {
         file: u64,
         blocks: usize,
     },
+    /// Space, and the length with it where that is shorter.
+    Allocate {
+        file: u64,
+        blocks: usize,
+    },
     Punch {
         file: u64,
         unit: u64,
@@ -175,6 +180,12 @@ impl Model {
                 let file = self.file(file);
                 file.set_len((blocks * BLOCK_SIZE) as u64);
                 (blocks..super::BLOCKS).for_each(|block| file.set(block, Version::ZEROS));
+            }
+            Step::Allocate { file, blocks } => {
+                let (file, len) = (self.file(file), (blocks * BLOCK_SIZE) as u64);
+                if len > file.len() {
+                    file.set_len(len);
+                }
             }
             Step::Punch { file, unit } => {
                 let per_unit = UNIT_SIZE / BLOCK_SIZE;
