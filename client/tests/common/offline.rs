@@ -161,7 +161,7 @@ impl<D: Disk> Opened<D> {
     }
 
     /// Nothing is left of objects that are gone.
-    fn check_leftovers(&self, tree: &Tree, orphans: &[ObjectId]) -> Result<(), String> {
+    fn check_leftovers(&self, tree: &Tree, orphans: &[ObjectId], crashed: bool) -> Result<(), String> {
         let hex = |id: &ObjectId| format!("{:016x}", id.0);
         let orphans: BTreeSet<String> = orphans.iter().map(hex).collect();
         let mut ids: BTreeSet<String> = tree.values().map(|item| hex(&item.id)).collect();
@@ -169,7 +169,7 @@ impl<D: Disk> Opened<D> {
         if let Some(orphan) = (self.list)("orphans").iter().find(|name| !orphans.contains(*name)) {
             return Err(format!("slot {}: orphan {orphan}", self.slot));
         }
-        for bucket in (self.list)("records") {
+        for bucket in if crashed { Vec::new() } else { (self.list)("records") } {
             let records = (self.list)(&format!("records/{bucket}"));
             if let Some(left) = records.iter().find(|name| !ids.contains(*name)) {
                 return Err(format!("slot {}: record file {left} without its object", self.slot));
@@ -197,7 +197,7 @@ fn header(epoch: Epoch) -> Header {
 /// # Panics
 /// When a brick still runs.
 pub fn check(cluster: &Cluster, orphans: &[ObjectId]) -> Result<Contents, String> {
-    check_all((0..cluster.nodes.len()).map(|node| stopped(cluster, node)).collect(), &cluster.holder(), orphans)
+    check_all((0..cluster.nodes.len()).map(|node| stopped(cluster, node)).collect(), &cluster.holder(), orphans, false)
 }
 
 fn stopped(cluster: &Cluster, node: usize) -> Stopped<RealDisk> {
@@ -213,14 +213,23 @@ fn stopped(cluster: &Cluster, node: usize) -> Stopped<RealDisk> {
     Stopped { disk, options, list: Box::new(list) }
 }
 
-/// [`check`] of bricks on any disks.
-pub fn check_all<D: Disk>(stopped: Vec<Stopped<D>>, holder: &Holder, orphans: &[ObjectId]) -> Result<Contents, String> {
+/// [`check`] of bricks on any disks. Where there were crashes, there may be what nobody sees: record files without their
+/// object, and directories that were never finished, which only a count of links tells of.
+pub fn check_all<D: Disk>(
+    stopped: Vec<Stopped<D>>,
+    holder: &Holder,
+    orphans: &[ObjectId],
+    crashed: bool,
+) -> Result<Contents, String> {
     let bricks = open_current(stopped, holder)?;
     let mut trees = Vec::new();
     for brick in &bricks {
-        let tree = brick.tree()?;
+        let mut tree = brick.tree()?;
+        if crashed {
+            tree.values_mut().filter(|item| item.kind == Kind::Directory).for_each(|item| item.nlink = 2);
+        }
         check_links(&tree).map_err(|why| format!("slot {}: {why}", brick.slot))?;
-        brick.check_leftovers(&tree, orphans)?;
+        brick.check_leftovers(&tree, orphans, crashed)?;
         trees.push(tree);
     }
     for (tree, brick) in trees.iter().zip(&bricks).skip(1) {

@@ -101,7 +101,10 @@ impl Actor {
     /// Judges an error.
     fn failed(&self, what: &str, error: Errno) -> Flow {
         self.note(format_args!("{what}: {error}"));
-        let (beyond, full) = (self.history().beyond, self.history().full);
+        let (beyond, full) = {
+            let history = self.history();
+            (history.beyond, history.full)
+        };
         match error {
             Errno::EIO if beyond => Flow::Stuck,
             Errno::ENOSPC if full => Flow::On,

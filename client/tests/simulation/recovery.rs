@@ -165,7 +165,7 @@ impl Story {
         let machines = self.left().into_iter().filter(|index| !self.rotten.contains(index));
         let stopped = machines.map(|index| self.machines[index].stopped()).collect();
         let holder = Holder { host: "checker".into(), pid: 1, started_ticks: 1, boot: String::new() };
-        let contents = offline::check_all(stopped, &holder, &[])?;
+        let contents = offline::check_all(stopped, &holder, &[], true)?;
         let lossy = self.is_lossy(&newest);
         self.trace.note(format_args!("current {slots:?}, {} names, lossy {lossy}", contents.tree.len()));
         let mut history = self.history.lock().unwrap();
