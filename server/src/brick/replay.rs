@@ -110,6 +110,8 @@ impl<D: Disk> Brick<D> {
     /// Cuts and extends as the log says. Records of cut blocks become holes; bytes behind a cut may be those of later writes.
     fn mend_length(&self, id: ObjectId) -> Result<()> {
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        // The log may be durable where the stamps of its changes are not.
+        self.stamp(id)?;
         let Some(waiting) = self.waiting(id) else { return Ok(()) };
         let mut state = node.state_mut();
         let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
