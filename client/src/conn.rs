@@ -12,7 +12,7 @@
 mod link;
 mod tcp;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,7 +106,8 @@ struct Pending {
 
 struct Shared {
     state: LinkState,
-    pending: HashMap<u64, Pending>,
+    /// In the order in which they were asked, and are sent again.
+    pending: BTreeMap<u64, Pending>,
     session: Option<Session>,
     writer: Option<Arc<link::Writer>>,
     last_heard: Instant,
@@ -130,7 +131,7 @@ impl Conn {
         let state = LinkState::Lost("not connected yet".into());
         let shared = Shared {
             state: state.clone(),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             session: None,
             writer: None,
             last_heard: Instant::now(),
@@ -324,7 +325,7 @@ impl Conn {
             if shared.state != LinkState::Closed {
                 self.enter(&mut shared, state);
             }
-            shared.pending.drain().map(|(_, pending)| pending).collect()
+            std::mem::take(&mut shared.pending).into_values().collect()
         };
         let why: Arc<str> = why.into();
         for pending in pending {

@@ -81,6 +81,7 @@ pub async fn serve<S, R, W>(
     });
     let mut ended = pin!(async {
         tokio::select! {
+            biased;
             // An error means that the server itself is gone: the same thing.
             _ = stop.wait_for(|stop| *stop) => End::Stopped,
             () = session.outbox.ending() => session.outbox.error().map_or(End::Stopped, |why| End::Trouble(why.into())),
@@ -88,6 +89,7 @@ pub async fn serve<S, R, W>(
     });
     let mut frames = FrameReader::new(reader);
     let hello = tokio::select! {
+        biased;
         end = &mut ended => Err(end),
         hello = hello(&mut frames) => hello,
     };

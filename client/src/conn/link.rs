@@ -247,6 +247,7 @@ async fn serve(conn: &Arc<Conn>, mut reader: Reader, writer: &Arc<Writer>) -> St
     let watchdog = watch_silence(conn, writer);
     let answers = read_answers(conn, &mut reader);
     tokio::select! {
+        biased;
         why = answers => why,
         why = watchdog => why,
     }
@@ -265,6 +266,7 @@ async fn watch_silence(conn: &Arc<Conn>, writer: &Arc<Writer>) -> String {
     let ping_after = Duration::from_millis(RENEW_MS).min(conn.options.stall / 4);
     loop {
         tokio::select! {
+            biased;
             () = sleep(ping_after) => {}
             () = conn.wake.notified() => {
                 let current = conn.shared().writer.as_ref().is_some_and(|w| Arc::ptr_eq(w, writer));

@@ -190,6 +190,7 @@ async fn keep(core: Weak<Core>, mut wake: watch::Receiver<bool>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             woken = wake.changed() => if woken.is_err() || *wake.borrow_and_update() {
                 return;

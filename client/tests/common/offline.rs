@@ -3,7 +3,6 @@
 //! the brick's: everything is asked of freshly opened ones.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use net_raid_client::layout::{Geometry, UNIT};
 use net_raid_proto::frame::{FrameKind, Header};
@@ -11,10 +10,10 @@ use net_raid_proto::ids::{BrickId, Digest, Epoch, Generation, ObjectId, RequestI
 use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT, UNIT_SIZE};
 use net_raid_proto::membership::Label;
-use net_raid_proto::message::{BrickState, Change, DirEntry, Entry, Kind, Part, Reply, Request};
+use net_raid_proto::message::{BrickState, Change, DirEntry, Entry, Holder, Kind, Part, Reply, Request};
 use net_raid_raid::{digest, parity};
 use net_raid_server::brick::{Brick, BrickOptions};
-use net_raid_server::disk::RealDisk;
+use net_raid_server::disk::{Disk, RealDisk};
 
 use super::Cluster;
 
@@ -49,15 +48,25 @@ pub struct Contents {
     pub current: Vec<Slot>,
 }
 
+/// Names in a directory below `.net_raid`.
+pub type List = Box<dyn Fn(&str) -> Vec<String>>;
+
+/// A brick that does not run.
+pub struct Stopped<D: Disk> {
+    pub disk: D,
+    pub options: BrickOptions,
+    pub list: List,
+}
+
 /// A brick that was opened to be looked at.
-struct Opened<'a> {
+struct Opened<D: Disk> {
     slot: Slot,
-    dir: &'a Path,
-    brick: Brick<RealDisk>,
+    list: List,
+    brick: Brick<D>,
     epoch: Epoch,
 }
 
-impl Opened<'_> {
+impl<D: Disk> Opened<D> {
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<u8>), String> {
         let mut out = Vec::new();
         let answer = self.brick.handle(&header(self.epoch), request, &[], 1, &mut out);
@@ -152,21 +161,16 @@ impl Opened<'_> {
     }
 
     /// Nothing is left of objects that are gone.
-    fn check_leftovers(&self, tree: &Tree, orphans: &[ObjectId]) -> Result<(), String> {
+    fn check_leftovers(&self, tree: &Tree, orphans: &[ObjectId], crashed: bool) -> Result<(), String> {
         let hex = |id: &ObjectId| format!("{:016x}", id.0);
         let orphans: BTreeSet<String> = orphans.iter().map(hex).collect();
         let mut ids: BTreeSet<String> = tree.values().map(|item| hex(&item.id)).collect();
         ids.extend(orphans.iter().cloned());
-        let area = self.dir.join(".net_raid");
-        let names = |dir: &Path| -> Vec<String> {
-            let entries = std::fs::read_dir(dir).expect("an area of the brick");
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-        };
-        if let Some(orphan) = names(&area.join("orphans")).iter().find(|name| !orphans.contains(*name)) {
+        if let Some(orphan) = (self.list)("orphans").iter().find(|name| !orphans.contains(*name)) {
             return Err(format!("slot {}: orphan {orphan}", self.slot));
         }
-        for bucket in names(&area.join("records")) {
-            let records = names(&area.join("records").join(bucket));
+        for bucket in if crashed { Vec::new() } else { (self.list)("records") } {
+            let records = (self.list)(&format!("records/{bucket}"));
             if let Some(left) = records.iter().find(|name| !ids.contains(*name)) {
                 return Err(format!("slot {}: record file {left} without its object", self.slot));
             }
@@ -193,12 +197,39 @@ fn header(epoch: Epoch) -> Header {
 /// # Panics
 /// When a brick still runs.
 pub fn check(cluster: &Cluster, orphans: &[ObjectId]) -> Result<Contents, String> {
-    let bricks = open_current(cluster)?;
+    check_all((0..cluster.nodes.len()).map(|node| stopped(cluster, node)).collect(), &cluster.holder(), orphans, false)
+}
+
+fn stopped(cluster: &Cluster, node: usize) -> Stopped<RealDisk> {
+    let node = &cluster.nodes[node];
+    assert!(!node.is_running(), "the bricks are stopped");
+    let disk = RealDisk::open(&node.dir).expect("open the directory");
+    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]), boot: "boot".into() };
+    let area = node.dir.join(".net_raid");
+    let list = move |dir: &str| {
+        let entries = std::fs::read_dir(area.join(dir)).expect("an area of the brick");
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    Stopped { disk, options, list: Box::new(list) }
+}
+
+/// [`check`] of bricks on any disks. Where there were crashes, there may be what nobody sees: record files without their
+/// object, and directories that were never finished, which only a count of links tells of.
+pub fn check_all<D: Disk>(
+    stopped: Vec<Stopped<D>>,
+    holder: &Holder,
+    orphans: &[ObjectId],
+    crashed: bool,
+) -> Result<Contents, String> {
+    let bricks = open_current(stopped, holder)?;
     let mut trees = Vec::new();
     for brick in &bricks {
-        let tree = brick.tree()?;
+        let mut tree = brick.tree()?;
+        if crashed {
+            tree.values_mut().filter(|item| item.kind == Kind::Directory).for_each(|item| item.nlink = 2);
+        }
         check_links(&tree).map_err(|why| format!("slot {}: {why}", brick.slot))?;
-        brick.check_leftovers(&tree, orphans)?;
+        brick.check_leftovers(&tree, orphans, crashed)?;
         trees.push(tree);
     }
     for (tree, brick) in trees.iter().zip(&bricks).skip(1) {
@@ -207,32 +238,37 @@ pub fn check(cluster: &Cluster, orphans: &[ObjectId]) -> Result<Contents, String
     let tree = trees.swap_remove(0);
     let mut files = BTreeMap::new();
     for (path, item) in tree.iter().filter(|(_, item)| item.kind == Kind::File) {
-        let bytes = content(&bricks, item).map_err(|why| format!("{}: {why}", path.escape_ascii()))?;
-        files.insert(item.id, bytes);
+        if !files.contains_key(&item.id) {
+            let bytes = content(&bricks, item).map_err(|why| format!("{}: {why}", path.escape_ascii()))?;
+            files.insert(item.id, bytes);
+        }
     }
     Ok(Contents { tree, files, current: bricks.iter().map(|brick| brick.slot).collect() })
 }
 
+/// What a brick says of itself.
+pub fn state_of<D: Disk>(brick: &Brick<D>) -> Result<BrickState, String> {
+    let hello = Request::Hello { version_min: 0, version_max: u16::MAX, features: 0 };
+    match brick.handle(&header(Epoch(0)), &hello, &[], 1, &mut Vec::new()) {
+        Ok(Reply::Welcome { brick, .. }) => Ok(*brick),
+        other => Err(format!("{other:?}")),
+    }
+}
+
 /// Opens the bricks that the newest membership record calls current.
-fn open_current(cluster: &Cluster) -> Result<Vec<Opened<'_>>, String> {
-    let mut labelled: Vec<(&Path, Brick<RealDisk>, Label)> = Vec::new();
-    for node in &cluster.nodes {
-        assert!(!node.is_running(), "the bricks are stopped");
-        let disk = RealDisk::open(&node.dir).expect("open the directory");
-        let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]), boot: "boot".into() };
+fn open_current<D: Disk>(stopped: Vec<Stopped<D>>, holder: &Holder) -> Result<Vec<Opened<D>>, String> {
+    let mut labelled: Vec<(List, Brick<D>, Label)> = Vec::new();
+    for Stopped { disk, options, list } in stopped {
         let brick = Brick::open(disk, options).map_err(|error| error.to_string())?;
-        let hello = Request::Hello { version_min: 0, version_max: u16::MAX, features: 0 };
-        let answer = brick.handle(&header(Epoch(0)), &hello, &[], 1, &mut Vec::new());
-        let Ok(Reply::Welcome { brick: state, .. }) = answer else { return Err(format!("{answer:?}")) };
-        if let BrickState::Labelled { label, .. } = *state {
-            labelled.push((&node.dir, brick, label));
+        if let BrickState::Labelled { label, .. } = state_of(&brick)? {
+            labelled.push((list, brick, label));
         }
     }
     let record = labelled.iter().map(|(_, _, label)| &label.membership).max_by_key(|record| record.version);
     let record = record.ok_or("no labels")?.clone();
     let epoch = Epoch(labelled.iter().map(|(_, _, label)| label.epoch.0).max().unwrap_or(0) + 1);
     let mut opened = Vec::new();
-    for (dir, brick, label) in labelled {
+    for (list, brick, label) in labelled {
         let Some(slot) = record.slot_of(label.brick).filter(|slot| record.current_slots().any(|s| s == *slot)) else {
             continue;
         };
@@ -240,10 +276,10 @@ fn open_current(cluster: &Cluster) -> Result<Vec<Opened<'_>>, String> {
             volume: label.volume,
             epoch,
             generation: Generation(label.complete.0 + 1),
-            holder: cluster.holder(),
+            holder: holder.clone(),
             take_over: true,
         };
-        let opening = Opened { slot, dir, brick, epoch };
+        let opening = Opened { slot, list, brick, epoch };
         opening.ask(&own)?;
         opened.push(opening);
     }
@@ -253,16 +289,13 @@ fn open_current(cluster: &Cluster) -> Result<Vec<Opened<'_>>, String> {
 
 /// Makes a change on one stopped brick, as the owner that is in its label.
 pub fn change_alone(cluster: &Cluster, slot: usize, change: Change, now: Timestamp) -> Result<(), String> {
-    let dir = &cluster.nodes[slot].dir;
-    let disk = RealDisk::open(dir).expect("open the directory");
-    let options = BrickOptions { ownership: disk.ownership(), brick: BrickId([0; 16]), boot: "boot".into() };
+    let Stopped { disk, options, list } = stopped(cluster, slot);
     let brick = Brick::open(disk, options).map_err(|error| error.to_string())?;
-    let hello = Request::Hello { version_min: 0, version_max: u16::MAX, features: 0 };
-    let answer = brick.handle(&header(Epoch(0)), &hello, &[], 1, &mut Vec::new());
-    let Ok(Reply::Welcome { brick: state, .. }) = answer else { return Err(format!("{answer:?}")) };
-    let BrickState::Labelled { label, holder: Some((holder, _)) } = *state else { return Err("not held".into()) };
+    let BrickState::Labelled { label, holder: Some((holder, _)) } = state_of(&brick)? else {
+        return Err("not held".into());
+    };
     let (epoch, generation) = (label.epoch, Generation(label.complete.0 + 1));
-    let opened = Opened { slot: Slot(slot as u8), dir, brick, epoch };
+    let opened = Opened { slot: Slot(slot as u8), list, brick, epoch };
     opened.ask(&Request::Own { volume: label.volume, epoch, generation, holder, take_over: false })?;
     // What it knows of places it learns by looking.
     opened.tree()?;
@@ -295,7 +328,7 @@ pub fn same(one: &Tree, other: &Tree) -> Result<(), String> {
 }
 
 /// The bytes of a file; all units agree, and there are zeros behind its end.
-fn content(bricks: &[Opened<'_>], item: &Item) -> Result<Vec<u8>, String> {
+fn content<D: Disk>(bricks: &[Opened<D>], item: &Item) -> Result<Vec<u8>, String> {
     let layout = item.layout.ok_or("a file without layout")?;
     let geometry = Geometry::new(layout, item.id);
     let mut bytes = Vec::new();
@@ -320,7 +353,12 @@ fn content(bricks: &[Opened<'_>], item: &Item) -> Result<Vec<u8>, String> {
 }
 
 /// All units of a stripe by index; what is missing comes from the others, and what is not must fit them.
-fn stripe_units(bricks: &[Opened<'_>], item: &Item, geometry: &Geometry, stripe: u64) -> Result<Vec<Vec<u8>>, String> {
+fn stripe_units<D: Disk>(
+    bricks: &[Opened<D>],
+    item: &Item,
+    geometry: &Geometry,
+    stripe: u64,
+) -> Result<Vec<Vec<u8>>, String> {
     let mut units = vec![None; geometry.width()];
     for (index, unit) in units.iter_mut().enumerate() {
         let slot = geometry.slot(stripe, index);

@@ -128,6 +128,8 @@ impl<D: Disk> Brick<D> {
         let _ = self.disk.unlink(orphans, &staged);
         let file = self.disk.create(orphans, &staged, 0o600)?;
         let filled = self.disk.write_at(&file, target, 0).map_err(|short| short.source);
+        // A name may be durable long before bytes are, and nothing says later what they were.
+        let filled = filled.and_then(|()| self.disk.sync_data(&file));
         let attributed =
             filled.and_then(|()| self.disk.set_xattr(&file, self.attr_name(), &meta.encode(), XattrMode::Any));
         let moved =

@@ -218,12 +218,14 @@ impl<D: Disk> Brick<D> {
         let mut state = node.state_mut();
         let waiting = self.waiting_mut(id);
         let mut waiting = lock(&waiting);
+        let before = self.disk.stat(&node.handle)?;
+        let mtime = meta.mtime.unwrap_or(before.mtime);
         if ticket.resend && waiting.has(ticket.transaction) {
+            // A process that was killed may not have come as far as the size.
+            self.write_meta(&node, &mut state, meta, mtime)?;
             return self.written();
         }
         self.outdate(&node, &mut state)?;
-        let before = self.disk.stat(&node.handle)?;
-        let mtime = meta.mtime.unwrap_or(before.mtime);
         self.reserve_records(&node, &mut state, parts)?;
         let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
         let parts = self.logged_parts(&state, overlay, parts)?;

@@ -9,7 +9,7 @@ use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use super::error::{Error, Result, is_disk_failure};
 use super::log::{Body, Found, LoggedPart};
 use super::node::Node;
-use super::waiting::{Entry, What, cut_of_len, cut_of_units};
+use super::waiting::{Block, Entry, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
 use crate::disk::Disk;
 
@@ -93,10 +93,16 @@ impl<D: Disk> Brick<D> {
         let (complete, _) = self.completed();
         let Some(waiting) = self.waiting(id).filter(|_| doubt > complete) else { return Ok(()) };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
-        for entry in &mut lock(&waiting).entries {
+        let mut waiting = lock(&waiting);
+        // Of a block that was cut in the middle the rest is not what was written; what it is was logged before the cut.
+        let mut cut_within: Vec<u64> = Vec::new();
+        for entry in waiting.entries.iter_mut().rev() {
             // What is complete was durable before: where it is not whole it is damaged, and repaired like anything damaged.
             if entry.generation > complete && entry.generation <= doubt {
-                entry.whole = self.is_whole(&node, entry)?;
+                entry.whole = self.is_whole(&node, entry, &cut_within)?;
+            }
+            if let What::Truncate { size, brick_len } = entry.what {
+                cut_within.push(size.min(brick_len) / BLOCK_SIZE as u64);
             }
         }
         Ok(())
@@ -105,6 +111,8 @@ impl<D: Disk> Brick<D> {
     /// Cuts and extends as the log says. Records of cut blocks become holes; bytes behind a cut may be those of later writes.
     fn mend_length(&self, id: ObjectId) -> Result<()> {
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        // The log may be durable where the stamps of its changes are not.
+        self.stamp(id)?;
         let Some(waiting) = self.waiting(id) else { return Ok(()) };
         let mut state = node.state_mut();
         let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
@@ -154,9 +162,10 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Whether the bytes that a write put into the file are there. Bytes in the log were checked when it was read.
-    fn is_whole(&self, node: &Node<D>, entry: &Entry) -> Result<bool> {
+    fn is_whole(&self, node: &Node<D>, entry: &Entry, cut_within: &[u64]) -> Result<bool> {
         let mut bytes = Vec::new();
-        for block in entry.blocks().into_iter().filter(|block| block.spot.is_none()) {
+        let in_file = |block: &Block| block.spot.is_none() && !cut_within.contains(&block.number);
+        for block in entry.blocks().into_iter().filter(in_file) {
             bytes.clear();
             match self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64) {
                 // A bad sector costs a write, not the brick.

@@ -1,0 +1,168 @@
+//! What goes wrong while programs work, and goes away again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::machine::{Machine, rot};
+use crate::story::{Session, Story};
+
+/// Longest time between two faults, in ms.
+const BETWEEN: u64 = 300;
+/// A stop that no owner drops a server for.
+const SHORT_STOP: u64 = 300;
+
+/// What ends a fault.
+enum Heal {
+    Start,
+    Thaw,
+    Join,
+    Empty,
+}
+
+impl Story {
+    /// Programs work, and machines of which some may be lost have troubles.
+    pub async fn work(&mut self, session: &mut Session) -> Result<(), String> {
+        self.decay();
+        self.employ(session);
+        let mut heals: Vec<(Instant, Arc<Machine>, Heal)> = Vec::new();
+        for _ in 0..self.random.below(6) {
+            let next = Instant::now() + Duration::from_millis(self.random.below(BETWEEN));
+            self.heal(session, &mut heals, next).await?;
+            if self.random.chance(3) {
+                self.trouble_all(session).await;
+            } else {
+                heals.extend(self.trouble_some(session));
+            }
+            self.judge()?;
+        }
+        let end = Instant::now() + Duration::from_millis(self.random.below(BETWEEN));
+        self.heal(session, &mut heals, end).await?;
+        // Whatever lasts longer ends now.
+        let left: Vec<_> = heals.drain(..).collect();
+        for (_, machine, heal) in left {
+            self.end(session, &machine, &heal)?;
+        }
+        self.judge()
+    }
+
+    /// Bits flip on disks where nothing is under way.
+    fn decay(&mut self) {
+        if !self.random.chance(1) {
+            return;
+        }
+        let unreliable = self.setup.unreliable.clone();
+        for index in unreliable {
+            let machine = Arc::clone(&self.machines[index]);
+            if machine.is_lost() || !self.random.chance(4) {
+                continue;
+            }
+            for _ in 0..1 + self.random.below(3) {
+                if let Some(place) = rot(&machine.disk(), &mut self.random) {
+                    self.trace.fault("bit flipped at rest", format_args!("{index}: {place}"));
+                    self.rotten.insert(index);
+                }
+            }
+        }
+    }
+
+    async fn heal(
+        &mut self,
+        session: &Session,
+        heals: &mut Vec<(Instant, Arc<Machine>, Heal)>,
+        until: Instant,
+    ) -> Result<(), String> {
+        heals.sort_by_key(|(at, machine, _)| (*at, machine.index));
+        while heals.first().is_some_and(|(at, _, _)| *at <= until) {
+            let (at, machine, heal) = heals.remove(0);
+            sleep_until(at).await;
+            self.end(session, &machine, &heal)?;
+        }
+        sleep_until(until).await;
+        Ok(())
+    }
+
+    fn end(&mut self, session: &Session, machine: &Machine, heal: &Heal) -> Result<(), String> {
+        self.trace.note(format_args!("machine {} is well again", machine.index));
+        match heal {
+            Heal::Start => {
+                if machine.has_crashed() {
+                    machine.kill();
+                }
+                machine.start()?;
+            }
+            Heal::Thaw => drop(machine.frozen.send_replace(false)),
+            Heal::Join => drop(session.client.lines[machine.index].send_replace(false)),
+            Heal::Empty => machine.fill(false),
+        }
+        Ok(())
+    }
+
+    /// What no machine is dropped for.
+    async fn trouble_all(&mut self, session: &Session) {
+        let machine = self.machine();
+        if self.random.chance(5) {
+            let late = self.random.chance(4);
+            self.trace.fault("connection cut", format_args!("{}, late {late}", machine.index));
+            session.client.cut(machine.index, late);
+        } else if machine.is_running() && !*machine.frozen.borrow() {
+            self.trace.fault("short stop", format_args!("{}", machine.index));
+            machine.frozen.send_replace(true);
+            let stop = Duration::from_millis(self.random.below(SHORT_STOP));
+            sleep(stop).await;
+            machine.frozen.send_replace(false);
+        }
+    }
+
+    /// What a machine may be dropped for.
+    fn trouble_some(&mut self, session: &Session) -> Option<(Instant, Arc<Machine>, Heal)> {
+        let index = self.setup.unreliable[self.random.below(self.setup.unreliable.len() as u64) as usize];
+        let machine = Arc::clone(&self.machines[index]);
+        if machine.is_lost() {
+            return None;
+        }
+        let ms = if self.random.chance(4) { 100 } else { 3000 };
+        let until = Instant::now() + Duration::from_millis(self.random.below(ms));
+        let heal = match self.random.below(16) {
+            0..3 => {
+                self.trace.fault("server killed", format_args!("{index}"));
+                machine.kill();
+                Heal::Start
+            }
+            3..5 => {
+                self.trace.fault("server killed in a request", format_args!("{index}"));
+                machine.crash_after(self.random.below(40), self.random.below(20_000) as usize);
+                Heal::Start
+            }
+            5..8 => {
+                self.trace.fault("server frozen", format_args!("{index}"));
+                machine.frozen.send_replace(true);
+                Heal::Thaw
+            }
+            8..11 => {
+                self.trace.fault("server partitioned", format_args!("{index}"));
+                session.client.lines[index].send_replace(true);
+                Heal::Join
+            }
+            11..13 => {
+                self.trace.fault("server without power", format_args!("{index}"));
+                machine.power_off(self.random.draw());
+                self.powerless.insert(index);
+                Heal::Start
+            }
+            13..15 => {
+                self.trace.fault("disk full", format_args!("{index}"));
+                self.history.lock().unwrap().full = true;
+                machine.fill(true);
+                Heal::Empty
+            }
+            _ => {
+                self.trace.fault("disk lost for good", format_args!("{index}"));
+                machine.lose();
+                return None;
+            }
+        };
+        Some((until, machine, heal))
+    }
+}
