@@ -75,6 +75,28 @@ pub enum OpenError {
         /// Newest known.
         known: u16,
     },
+    /// The log was written by a newer version.
+    #[error(
+        "the log has records of format {format}, and this program knows up to {known}: start the newer program again, and \
+         unmount the volume, which empties the log, before going back"
+    )]
+    NewerLog {
+        /// Format of the record.
+        format: u16,
+        /// Newest known.
+        known: u16,
+    },
+    /// Changes are lost in the middle of the log.
+    #[error(
+        "record {record} of .net_raid/log.{file} is damaged, and others follow it: the brick has lost changes that the \
+         other servers have, and must be replaced"
+    )]
+    LogDamaged {
+        /// Number of the file.
+        file: usize,
+        /// Number of the record in it.
+        record: u64,
+    },
     /// No copy of the label can be read.
     #[error("both copies of the label in .net_raid are missing or damaged")]
     LabelsDamaged,
