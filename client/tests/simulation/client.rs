@@ -82,6 +82,13 @@ impl Client {
         }
     }
 
+    /// Holds everything on all lines, or lets it go on.
+    pub fn hold(&self, held: bool) {
+        for line in &self.lines {
+            line.send_replace(held);
+        }
+    }
+
     /// Breaks the connections to a machine; requests that are on their way may arrive later all the same.
     pub fn cut(&self, machine: usize, late: bool) {
         self.connections.lock().unwrap().retain(|connection| {

@@ -16,7 +16,7 @@ impl Story {
     /// Cuts the owner off in the middle of its work, lets another client take the volume, and the old one come back.
     pub async fn depose(&mut self, old: Session) -> Result<Option<Session>, String> {
         self.trace.fault("owner replaced while it is cut off", format_args!(""));
-        old.client.lines.iter().for_each(|line| drop(line.send_replace(true)));
+        old.client.hold(true);
         // From here on what the old owner does is not what happens.
         let old_history = {
             let mut history = self.history.lock().unwrap();
@@ -34,7 +34,7 @@ impl Story {
         };
         let before = old_history.lock().unwrap().tick;
         self.trace.note(format_args!("the old owner is back"));
-        old.client.lines.iter().for_each(|line| drop(line.send_replace(false)));
+        old.client.hold(false);
         let file = old_history.lock().unwrap().actors.iter().find_map(|actor| actor.files.keys().next().copied());
         if let Some(id) = file {
             let written = old.fs.write(id, 0, 0, vec![0xee; 5000].into(), WriteFlags::default()).await;

@@ -31,7 +31,9 @@ pub struct Outcome {
 pub fn watch_panics() {
     std::panic::set_hook(Box::new(|info| {
         let message = info.to_string();
-        PANIC.with(|panic| drop(panic.borrow_mut().get_or_insert(message)));
+        PANIC.with(|panic| {
+            panic.borrow_mut().get_or_insert(message);
+        });
     }));
 }
 

@@ -56,11 +56,7 @@ fn asked(entry: &LogEntry, current: SlotSet) -> SlotSet {
 
 /// What a member wrote behind a cut that it misses is not whole: the cut is going to be repeated there. Two generations are in
 /// files of their own, so the later one may be durable alone.
-fn writes(
-    logs: &[(Slot, Vec<LogEntry>)],
-    current: SlotSet,
-    missed: &[(Slot, Cut)],
-) -> BTreeMap<Transaction, Write> {
+fn writes(logs: &[(Slot, Vec<LogEntry>)], current: SlotSet, missed: &[(Slot, Cut)]) -> BTreeMap<Transaction, Write> {
     let is_behind = |slot: Slot, entry: &LogEntry| {
         missed.iter().any(|(at, cut)| *at == slot && cut.id == entry.id && cut.transaction < entry.transaction)
     };
