@@ -26,6 +26,7 @@ mod remove;
 mod rename;
 mod replay;
 mod resize;
+pub mod sabotage;
 mod stamp;
 mod sync;
 mod table;

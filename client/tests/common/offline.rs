@@ -226,7 +226,7 @@ pub fn check_all<D: Disk>(
     for brick in &bricks {
         let mut tree = brick.tree()?;
         if crashed {
-            tree.values_mut().filter(|item| item.kind == Kind::Directory).for_each(|item| item.nlink = 2);
+            tree.values_mut().for_each(forgive);
         }
         check_links(&tree).map_err(|why| format!("slot {}: {why}", brick.slot))?;
         brick.check_leftovers(&tree, orphans, crashed)?;
@@ -244,6 +244,15 @@ pub fn check_all<D: Disk>(
         }
     }
     Ok(Contents { tree, files, current: bricks.iter().map(|brick| brick.slot).collect() })
+}
+
+/// Forgets what bricks may differ in after crashes.
+fn forgive(item: &mut Item) {
+    if item.kind == Kind::Directory {
+        item.nlink = 2;
+    }
+    // A brick that is killed between bytes and the times that go with them leaves the disk's own time.
+    (item.mtime, item.ctime) = (Timestamp::default(), Timestamp::default());
 }
 
 /// What a brick says of itself.

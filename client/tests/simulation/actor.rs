@@ -11,6 +11,7 @@ use net_raid_server::disk::sim::Random;
 
 use crate::content::{BLOCK, Content};
 use crate::history::{ActorHistory, FileHistory, History, NEW, Names, Place, Sort};
+use crate::known;
 use crate::trace::Trace;
 
 const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
@@ -433,6 +434,8 @@ impl Actor {
             1 => old.size + self.random.below(100_000),
             _ => self.random.below(old.size + 1),
         };
+        let whole = size / self.stripe * self.stripe;
+        let size = if known::CUTS_WITHIN_STRIPES || size >= old.size { size } else { whole };
         let set = SetAttrs { size: Some(size), ..SetAttrs::default() };
         let fs = self.fs.clone();
         let call = fs.setattr(&ROOT, id, set);

@@ -18,10 +18,11 @@ use tokio::time::{Instant, sleep};
 use crate::machine::Machine;
 use crate::network::Way;
 
-/// A connection of a client: to which machine, and what carries its bytes there and back.
+/// A connection of a client: to which machine, what carries its bytes there and back, and what ends each.
 struct Connection {
     machine: usize,
     pumps: [AbortHandle; 2],
+    cuts: [watch::Sender<bool>; 2],
 }
 
 /// A client's process.
@@ -81,22 +82,32 @@ impl Client {
         }
     }
 
+    /// Holds everything on all lines, or lets it go on.
+    pub fn hold(&self, held: bool) {
+        for line in &self.lines {
+            line.send_replace(held);
+        }
+    }
+
     /// Breaks the connections to a machine; requests that are on their way may arrive later all the same.
     pub fn cut(&self, machine: usize, late: bool) {
         self.connections.lock().unwrap().retain(|connection| {
-            if connection.machine == machine {
-                connection.pumps[1].abort();
-                if !late {
-                    connection.pumps[0].abort();
-                }
+            let same = connection.machine == machine;
+            if same {
+                connection.cuts[1].send_replace(true);
             }
-            connection.machine != machine
+            if same && !late {
+                connection.cuts[0].send_replace(true);
+            }
+            // One that is late ends by itself.
+            !same || late
         });
     }
 
-    fn way(&self, machine: usize) -> Way {
+    fn way(&self, machine: usize, cut: &watch::Sender<bool>) -> Way {
         let random = Random::new(self.random.lock().unwrap().draw());
-        Way { gates: vec![self.lines[machine].subscribe()], silenced: Vec::new(), random, delay_max: self.delay_max }
+        let gates = vec![self.lines[machine].subscribe()];
+        Way { gates, silenced: Vec::new(), cut: cut.subscribe(), random, delay_max: self.delay_max }
     }
 }
 
@@ -111,9 +122,10 @@ impl Transport for Client {
             if self.gone.load(Ordering::SeqCst) {
                 return Err(io::ErrorKind::NetworkUnreachable.into());
             }
-            let (there, back) = (self.way(index), self.way(index));
+            let cuts = [watch::channel(false).0, watch::channel(false).0];
+            let (there, back) = (self.way(index, &cuts[0]), self.way(index, &cuts[1]));
             let (stream, pumps) = self.machines[index].connect(there, back, &self.gone)?;
-            self.connections.lock().unwrap().push(Connection { machine: index, pumps });
+            self.connections.lock().unwrap().push(Connection { machine: index, pumps, cuts });
             Ok(stream)
         })
     }

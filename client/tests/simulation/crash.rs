@@ -29,12 +29,15 @@ impl Story {
             }
             return Ok(None);
         }
+        if kind == 2 {
+            return self.depose(session).await;
+        }
         if self.random.chance(4) {
             self.let_some_crash().await;
         }
         self.kill_client(session);
         match kind {
-            2..4 => {}
+            3..4 => {}
             4..8 => self.kill_all(),
             8..13 => self.power_off_all(),
             _ => self.stop_some(),

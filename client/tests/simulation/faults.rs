@@ -92,8 +92,12 @@ impl Story {
                 }
                 machine.start()?;
             }
-            Heal::Thaw => drop(machine.frozen.send_replace(false)),
-            Heal::Join => drop(session.client.lines[machine.index].send_replace(false)),
+            Heal::Thaw => {
+                machine.frozen.send_replace(false);
+            }
+            Heal::Join => {
+                session.client.lines[machine.index].send_replace(false);
+            }
             Heal::Empty => machine.fill(false),
         }
         Ok(())

@@ -47,9 +47,12 @@ impl<T: Clone> Window<T> {
         }
     }
 
-    /// What is under way was refused.
+    /// What is under way was refused, or taken back: for a moment it may have been there.
     pub fn refused(&mut self) {
-        self.pending = None;
+        let (tick, before) = self.versions.last().expect("there is always one").clone();
+        if let Some(value) = self.pending.take() {
+            self.versions.extend([(tick, value), (tick, before)]);
+        }
     }
 
     /// A value that is there, whatever was under way.
@@ -160,7 +163,7 @@ impl ActorHistory {
         self.dirs.insert(id, tick);
         let named: Vec<ObjectId> =
             self.names.last().iter().filter(|((dir, _), _)| *dir == id).map(|(_, id)| *id).collect();
-        named.into_iter().for_each(|id| drop(self.objects.insert(id, tick)));
+        self.objects.extend(named.into_iter().map(|id| (id, tick)));
         self.object_durable(id, tick);
     }
 

@@ -24,6 +24,8 @@ pub struct Way {
     pub gates: Vec<watch::Receiver<bool>>,
     /// The sender is gone: what it has not sent by now is never sent.
     pub silenced: Vec<Arc<AtomicBool>>,
+    /// The connection is reset when this turns true.
+    pub cut: watch::Receiver<bool>,
     pub random: Random,
     /// Longest delay in ms.
     pub delay_max: u64,
@@ -41,7 +43,18 @@ impl Way {
         }
     }
 
-    async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut self, mut from: R, mut to: W) {
+    async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut self, mut from: R, mut to: W) {
+        let mut cut = self.cut.clone();
+        tokio::select! {
+            biased;
+            // A client that is gone cuts nothing any more.
+            Ok(_) = cut.wait_for(|cut| *cut) => {}
+            () = self.carry(&mut from, &mut to) => {}
+        }
+        let _ = to.shutdown().await;
+    }
+
+    async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(&mut self, from: &mut R, to: &mut W) {
         let mut buffer = vec![0; CHUNKS[self.random.below(CHUNKS.len() as u64) as usize]];
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
             // Half of everything arrives at once.
@@ -59,7 +72,6 @@ impl Way {
         }
         // The end travels like everything else.
         self.open().await;
-        let _ = to.shutdown().await;
     }
 }
 
@@ -69,5 +81,5 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(way.carry(from, to)).abort_handle()
+    tokio::spawn(way.run(from, to)).abort_handle()
 }

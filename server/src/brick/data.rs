@@ -8,6 +8,7 @@ use super::error::{Result, errno, is_disk_failure};
 use super::log::{Body, LoggedPart};
 use super::node::{Node, State};
 use super::record::Record;
+use super::sabotage::{Sabotage, is_chosen};
 use super::waiting::{Entry, Overlay, What, stored_of};
 use super::{Brick, Ticket, lock};
 use crate::disk::Disk;
@@ -283,7 +284,9 @@ impl<D: Disk> Brick<D> {
                 (None, Some((unit, _))) if *unit == part.unit => &known.as_ref().expect("it is some").1,
                 (None, _) => &known.insert((part.unit, self.load_record(state, part.unit)?)).1,
             };
-            let has_content = record.digests[blocks_of(part)].iter().map(|digest| *digest != Digest::HOLE);
+            let has_content = record.digests[blocks_of(part)]
+                .iter()
+                .map(|digest| *digest != Digest::HOLE && !is_chosen(Sabotage::ApplyEarly));
             let bits = has_content.enumerate().fold(0, |bits, (i, has)| bits | u16::from(has) << i);
             logged.push(LoggedPart { part: *part, stored: *stored, digests: digests.clone(), logged: bits });
         }

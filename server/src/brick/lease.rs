@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use net_raid_proto::ids::{BrickId, Epoch, Generation, VolumeId};
 use net_raid_proto::limits::LEASE_MS;
-use net_raid_proto::membership::{Label, Membership};
+use net_raid_proto::membership::{Label, Membership, SlotState};
 use net_raid_proto::message::{BrickState, Fault, Holder, Reply, VERSION_MAX, VERSION_MIN};
 
 use super::Brick;
 use super::error::Result;
 use super::label::{self, Stored};
 use super::open::Areas;
+use super::sabotage::{Sabotage, is_chosen};
 use crate::disk::Disk;
 
 /// What the brick is.
@@ -88,7 +89,11 @@ impl<D: Disk> Brick<D> {
             (Standing::Unusable { why }, _) => BrickState::Unusable { why: why.clone() },
             (Standing::Labelled { stored, .. }, _) => {
                 let holder = stored.holder.clone().map(|holder| (holder, self.age_ms(now_ms)));
-                BrickState::Labelled { label: stored.label.clone(), holder }
+                let mut label = stored.label.clone();
+                if is_chosen(Sabotage::TrustStale) {
+                    label.membership.slots.iter_mut().for_each(|slot| slot.state = SlotState::Current);
+                }
+                BrickState::Labelled { label, holder }
             }
         };
         Ok(Reply::Welcome { version, features: 0, brick: Box::new(brick) })

@@ -7,6 +7,7 @@ use super::Brick;
 use super::error::Result;
 use super::node::{Node, State};
 use super::object::Meta;
+use super::sabotage::{Sabotage, is_chosen};
 use crate::disk::{Disk, XattrMode};
 
 impl<D: Disk> Brick<D> {
@@ -15,6 +16,9 @@ impl<D: Disk> Brick<D> {
     /// From the root down: at any moment, a stamped object's ancestors are stamped, so one look at
     /// the object is enough the next time.
     pub(super) fn stamp(&self, id: ObjectId) -> Result<()> {
+        if is_chosen(Sabotage::ForgetStamp) {
+            return Ok(());
+        }
         let generation = self.generation();
         let mut chain = Vec::new();
         let mut at = id;

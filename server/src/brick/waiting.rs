@@ -73,11 +73,6 @@ pub(super) struct Block {
 }
 
 impl Entry {
-    /// Whether it takes bytes away for good.
-    pub(super) fn is_cut(&self) -> bool {
-        matches!(self.what, What::Truncate { .. } | What::Punch { .. })
-    }
-
     /// Blocks of a write that still count.
     pub(super) fn blocks(&self) -> Vec<Block> {
         let What::Write { parts, data_at, .. } = &self.what else { return Vec::new() };

@@ -46,14 +46,20 @@ struct Write {
 /// never touched.
 pub(in crate::volume) fn decide(logs: &[(Slot, Vec<LogEntry>)], complete: Generation) -> Decision {
     let current: SlotSet = logs.iter().map(|(slot, _)| *slot).collect();
-    Decision { dropped: dropped(&writes(logs, current), complete), cuts: cuts(logs, current, complete) }
+    let cuts = cuts(logs, current, complete);
+    Decision { dropped: dropped(&writes(logs, current, &cuts), complete), cuts }
 }
 
 fn asked(entry: &LogEntry, current: SlotSet) -> SlotSet {
     SlotSet(entry.participants.into()).and(current)
 }
 
-fn writes(logs: &[(Slot, Vec<LogEntry>)], current: SlotSet) -> BTreeMap<Transaction, Write> {
+/// What a member wrote behind a cut that it misses is not whole: the cut is going to be repeated there. Two generations are in
+/// files of their own, so the later one may be durable alone.
+fn writes(logs: &[(Slot, Vec<LogEntry>)], current: SlotSet, missed: &[(Slot, Cut)]) -> BTreeMap<Transaction, Write> {
+    let is_behind = |slot: Slot, entry: &LogEntry| {
+        missed.iter().any(|(at, cut)| *at == slot && cut.id == entry.id && cut.transaction < entry.transaction)
+    };
     let mut writes: BTreeMap<Transaction, Write> = BTreeMap::new();
     for (slot, entry) in logs.iter().flat_map(|(slot, log)| log.iter().map(move |entry| (*slot, entry))) {
         let Logged::Write { parts } = &entry.what else { continue };
@@ -65,7 +71,7 @@ fn writes(logs: &[(Slot, Vec<LogEntry>)], current: SlotSet) -> BTreeMap<Transact
         });
         write.asked = SlotSet(write.asked.0 | asked(entry, current).0);
         write.stripes.extend(parts.iter().map(|part| (entry.id, part.unit)));
-        if entry.whole {
+        if entry.whole && !is_behind(slot, entry) {
             write.whole = write.whole.with(slot);
         }
     }

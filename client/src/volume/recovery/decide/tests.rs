@@ -131,7 +131,7 @@ proptest! {
         let decision = decide(&logs, complete);
         let dropped: BTreeSet<Transaction> = decision.dropped.iter().copied().collect();
         let current: SlotSet = logs.iter().map(|(slot, _)| *slot).collect();
-        let writes = writes(&logs, current);
+        let writes = writes(&logs, current, &decision.cuts);
         for (transaction, write) in &writes {
             let kept = !dropped.contains(transaction);
             let earlier = |spoilt: &BTreeSet<(ObjectId, u64)>| !write.stripes.is_disjoint(spoilt);
