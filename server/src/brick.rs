@@ -257,7 +257,7 @@ impl<D: Disk> Brick<D> {
             Change::Rename { parent, name, id, new_parent, new_name, target } => {
                 self.rename((*parent, name), *id, (*new_parent, new_name), *target, (now, resend))
             }
-            Change::SetAttr { id, set } => self.set_attr(*id, set, now),
+            Change::SetAttr { id, set } => self.set_attr(ticket, *id, set, now),
             Change::SetXattr { id, name, expect, mode } => {
                 self.set_xattr(*id, name, payload, (*expect, *mode), (now, resend))
             }

@@ -32,8 +32,8 @@ pub(super) struct Members {
     record: Mutex<Membership>,
     /// Slots that the record calls current.
     current: AtomicU32,
-    /// One drop at a time.
-    dropping: tokio::sync::Mutex<()>,
+    /// One drop at a time; the newest version of a record that any voter may hold.
+    dropping: tokio::sync::Mutex<u64>,
     /// Changes whenever a connection does.
     changed: watch::Sender<u64>,
     taken_over: OnceLock<String>,
@@ -47,10 +47,11 @@ impl Members {
         Members {
             seats,
             spares,
-            session,
             current: AtomicU32::new(current.0),
+            // Out of reach there may be records of former owners, of any version that these came to.
+            dropping: tokio::sync::Mutex::new(record.version.max(session.epoch.0 << 32)),
+            session,
             record: Mutex::new(record),
-            dropping: tokio::sync::Mutex::new(()),
             changed: watch::channel(0).0,
             taken_over: OnceLock::new(),
             offline_since: Mutex::new(None),
@@ -178,10 +179,13 @@ impl Core {
     /// # Errors
     /// When the redundancy or the number of voters does not allow it.
     pub(super) async fn drop_members(&self, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
-        let _one_at_a_time = self.members.dropping.lock().await;
+        let mut newest = self.members.dropping.lock().await;
         let mut lost = lost.and(self.members.current());
         while !lost.is_empty() {
-            let record = self.without(lost)?;
+            let mut record = self.without(lost)?;
+            // Some voters may hold what another member's failure broke off: a version says one thing only.
+            *newest += 1;
+            record.version = *newest;
             let failed = self.store_record(&record).await?;
             if failed.is_empty() {
                 self.adopt(record);
@@ -197,7 +201,7 @@ impl Core {
 
     /// Writes a record in which `bricks` vote too.
     pub(super) async fn add_voters(&self, bricks: &[BrickId]) -> Result<(), VolumeError> {
-        let _one_at_a_time = self.members.dropping.lock().await;
+        let mut newest = self.members.dropping.lock().await;
         let mut record = self.members.record();
         let known = record.voters.len();
         record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
@@ -205,7 +209,8 @@ impl Core {
         if record.voters.len() == known {
             return Ok(());
         }
-        record.version += 1;
+        *newest += 1;
+        record.version = *newest;
         let failed = self.store_record(&record).await?;
         if !failed.is_empty() {
             return Err(VolumeError::Lost("a server went away meanwhile".into()));
@@ -214,11 +219,10 @@ impl Core {
         Ok(())
     }
 
-    /// The record without `lost`, when that leaves enough members and voters.
+    /// The record without `lost`, of the same version, when that leaves enough members and voters.
     fn without(&self, lost: SlotSet) -> Result<Membership, VolumeError> {
         let old = self.members.record();
         let mut record = old.clone();
-        record.version += 1;
         let since = self.checkpoints.completed();
         for slot in lost.iter() {
             record.slots[slot.index()].state = SlotState::Stale { since };

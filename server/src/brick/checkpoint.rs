@@ -315,7 +315,7 @@ fn log_entry(id: ObjectId, entry: &Entry) -> Option<LogEntry> {
         What::Write { parts, .. } => Logged::Write { parts: parts.iter().map(|part| part.part).collect() },
         What::Truncate { size, brick_len } => Logged::Truncate { size: *size, brick_len: *brick_len },
         What::Punch { unit, count } => Logged::Punch { unit: *unit, count: *count },
-        What::Extend { .. } => return None,
+        What::Extend { .. } | What::Times { .. } => return None,
     };
     Some(LogEntry {
         transaction: entry.transaction,

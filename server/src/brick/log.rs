@@ -55,6 +55,8 @@ pub(super) enum Body {
     /// A file that grows without a write: cuts of the same generation are believed, so what follows them must be known.
     /// `size` where the length is not the size.
     Extend { transaction: Transaction, id: ObjectId, size: Option<u64>, len: u64 },
+    /// The times of a file, as a kernel sends them before it asks for a sync: so that the log's is all that this takes.
+    Times { transaction: Transaction, id: ObjectId, mtime: Timestamp, ctime: Timestamp },
     /// Writes of the same generation that count as never made.
     Abort { transactions: Vec<Transaction> },
 }

@@ -78,7 +78,7 @@ impl<D: Disk> Brick<D> {
         let body = match what {
             What::Punch { unit, count } => Body::Punch { transaction, participants, id, unit, count },
             What::Truncate { size, brick_len } => Body::Truncate { transaction, participants, id, size, brick_len },
-            What::Write { .. } | What::Extend { .. } => return Err(errno(libc::EINVAL)),
+            What::Write { .. } | What::Extend { .. } | What::Times { .. } => return Err(errno(libc::EINVAL)),
         };
         let (index, _) = self.append_log(ticket.generation, &body, &[], true)?;
         if destroys {

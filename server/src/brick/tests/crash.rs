@@ -1,6 +1,7 @@
 //! Histories of requests on a simulated disk, with a crash at every call that changes it: the process is killed, or the
 //! machine loses power. Then the brick must open, and hold what it may hold.
 
+mod costs;
 mod failures;
 mod history;
 mod model;

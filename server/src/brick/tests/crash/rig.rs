@@ -10,7 +10,7 @@ pub(super) struct Owner {
     boot: u32,
     pub(super) epoch: u64,
     pub(super) generation: u64,
-    counter: u64,
+    pub(super) counter: u64,
 }
 
 impl Owner {
@@ -142,7 +142,7 @@ impl SimRig {
     }
 
     /// The number of the last change.
-    fn transaction(&self) -> Transaction {
+    pub(super) fn transaction(&self) -> Transaction {
         Transaction(self.owner.epoch << 40 | self.owner.counter)
     }
 
