@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use common::{Cluster, create, read_all};
@@ -153,6 +154,24 @@ fn another_level_or_another_volumes_brick_is_refused() {
         std::fs::rename(&two.nodes[0].dir, &one.nodes[0].dir).unwrap();
         one.nodes[0].start();
         refused(&one, &["of volume TEST", "127.0.0.1:1"]).await;
+    });
+}
+
+#[test]
+fn a_member_that_fails_while_another_is_dropped_is_dropped_with_it() {
+    block_on(async {
+        let cluster = prepared(6, 6, 0).await;
+        let volume = cluster.open().await.unwrap();
+        cluster.nodes[0].kill();
+        // By then the others have a record that drops the first alone.
+        cluster.nodes[3].script.bad_records.store(1, Ordering::SeqCst);
+        let file = create(&volume, "g").await;
+        write(&volume, &file, "without two").await;
+        assert_eq!(&volume.read(&file, 0, 64).await.unwrap()[..], b"without two");
+        for server in ["127.0.0.1:1 member dropped", "127.0.0.1:4 member dropped"] {
+            assert!(cluster.events().contains(server), "{}", cluster.events());
+        }
+        volume.close().await;
     });
 }
 

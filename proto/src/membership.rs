@@ -38,7 +38,8 @@ pub struct SlotRecord {
 /// Who is in a volume: kept on every voter, the highest version wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// Counts changes of this record.
+    /// Grows with each change of this record; the upper 32 bits are the epoch of the owner that made it, or 0 in the first
+    /// record. No version is used for two records, even where one of them reached a part of the voters only.
     pub version: u64,
     /// Redundancy of the volume.
     pub level: Level,

@@ -76,6 +76,28 @@ pub enum OpenError {
         /// Newest known.
         known: u16,
     },
+    /// The log was written by a newer version.
+    #[error(
+        "the log has records of format {format}, and this program knows up to {known}: start the newer program again, and \
+         unmount the volume, which empties the log, before going back"
+    )]
+    NewerLog {
+        /// Format of the record.
+        format: u16,
+        /// Newest known.
+        known: u16,
+    },
+    /// Changes are lost in the middle of the log.
+    #[error(
+        "record {record} of .net_raid/log.{file} is damaged, and others follow it: the brick has lost changes that the \
+         other servers have, and must be replaced"
+    )]
+    LogDamaged {
+        /// Number of the file.
+        file: usize,
+        /// Number of the record in it.
+        record: u64,
+    },
     /// No copy of the label can be read.
     #[error("both copies of the label in .net_raid are missing or damaged")]
     LabelsDamaged,
@@ -236,7 +258,7 @@ impl<D: Disk> Brick<D> {
             Change::Rename { parent, name, id, new_parent, new_name, target } => {
                 self.rename((*parent, name), *id, (*new_parent, new_name), *target, (now, resend))
             }
-            Change::SetAttr { id, set } => self.set_attr(*id, set, now),
+            Change::SetAttr { id, set } => self.set_attr(ticket, *id, set, now),
             Change::SetXattr { id, name, expect, mode } => {
                 self.set_xattr(*id, name, payload, (*expect, *mode), (now, resend))
             }

@@ -115,13 +115,15 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     // First of all: this sets the umask, which must be done before there are threads.
     let brick = open_brick(&arguments.dir)?;
     let runtime = runtime().map_err(|why| format!("cannot start threads: {why}; raise the limit of processes"))?;
-    let listener = {
+    let (signals, listener) = {
         let _guard = runtime.enter();
-        listener::listen(address).map_err(|why| startup::listen_failed(address, &why))?
+        // In this order: who can connect can expect that a signal ends the server cleanly.
+        let signals = Signals::catch().map_err(|why| format!("cannot handle signals: {why}"))?;
+        (signals, listener::listen(address).map_err(|why| startup::listen_failed(address, &why))?)
     };
     let started = Instant::now();
     let context = Arc::new(Context::new(brick, SlowWork::Threads, move || started.elapsed().as_millis() as u64));
-    let served = runtime.block_on(serve(listener, context.clone(), &arguments.dir));
+    let served = runtime.block_on(serve(listener, signals, context.clone(), &arguments.dir));
     // What is stuck in the kernel is left behind; what was acknowledged does not depend on it.
     runtime.shutdown_background();
     let closed = context.service.close();
@@ -161,24 +163,36 @@ fn open_brick(directory: &Path) -> Result<Brick<RealDisk>, String> {
 /// Serves until a signal says to end.
 async fn serve(
     listener: tokio::net::TcpListener,
+    mut signals: Signals,
     context: Arc<Context<Brick<RealDisk>>>,
     directory: &Path,
 ) -> Result<(), String> {
-    let handler = |kind| signal(kind).map_err(|why| format!("cannot handle signals: {why}"));
-    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
     tracing::info!(%address, directory = %directory.display(), "ready");
     let stopped = async {
-        let signal = first(&mut terminate, &mut interrupt).await;
+        let signal = signals.first().await;
         tracing::info!(signal, "stopping");
     };
     let served = listener::serve(listener, context, stopped).await;
     served.map_err(|why| format!("cannot end cleanly: {why}; clients will repeat them"))
 }
 
-async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they are awaited; must be called within a runtime.
+    fn catch() -> std::io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

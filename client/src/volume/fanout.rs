@@ -236,8 +236,12 @@ impl Core {
         loop {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
-            if lost.is_empty() || self.drop_members(lost, &lost_reason(&outcomes)).await.is_ok() {
+            if lost.is_empty() {
                 return Ok(outcomes);
+            }
+            match self.drop_members(lost, &lost_reason(&outcomes)).await {
+                Ok(()) => return Ok(outcomes),
+                Err(error) => tracing::debug!(volume = self.config.name, %error, "members cannot be dropped yet"),
             }
             if seen.changed().await.is_err() {
                 return Err(closed());

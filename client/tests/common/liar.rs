@@ -36,6 +36,8 @@ pub struct Script {
     pub no_aborts: AtomicBool,
     /// So many of the next checkpoints find none.
     pub full_checkpoints: AtomicU32,
+    /// So many of the next membership records cannot be written.
+    pub bad_records: AtomicU32,
     held: Mutex<bool>,
     let_go: Condvar,
 }
@@ -45,7 +47,8 @@ impl Script {
     pub fn new(slot: usize, journal: Arc<Journal>) -> Arc<Script> {
         let (logged, full, full_checkpoints) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
         let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
-        Arc::new(Script { slot, journal, logged, full, no_aborts, full_checkpoints, held, let_go })
+        let bad_records = AtomicU32::new(0);
+        Arc::new(Script { slot, journal, logged, full, no_aborts, full_checkpoints, bad_records, held, let_go })
     }
 
     /// Checkpoints are not answered while this is true.
@@ -61,14 +64,15 @@ impl Script {
 
     /// The answer, where it is not the brick's.
     fn answer(&self, request: &Request) -> Option<Answer> {
-        let no_room = |count: &AtomicU32| {
+        let one_of = |count: &AtomicU32| {
             count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         };
         match request {
-            Request::Change { change: Change::Write { .. }, .. } if no_room(&self.full) => {
+            Request::Change { change: Change::Write { .. }, .. } if one_of(&self.full) => {
                 Some(Err(Fault::Errno(libc::ENOSPC)))
             }
-            Request::Checkpoint { .. } if no_room(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),
+            Request::Checkpoint { .. } if one_of(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),
+            Request::SetMembership { .. } if one_of(&self.bad_records) => Some(Err(Fault::Errno(libc::EIO))),
             Request::Abort { .. } if self.no_aborts.load(Ordering::SeqCst) => Some(Err(Fault::Errno(libc::EIO))),
             _ => None,
         }

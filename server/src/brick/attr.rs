@@ -4,10 +4,12 @@ use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::message::{Attr, Entry, Kind, Reply, SetAttr};
 
-use super::Brick;
-use super::error::Result;
+use super::error::{Error, Result};
+use super::log::Body;
 use super::node::{Node, State};
 use super::object::Meta;
+use super::waiting::{self, What};
+use super::{Brick, Ticket, lock};
 use crate::disk::{Disk, Stat};
 
 /// An object with its attributes.
@@ -43,6 +45,11 @@ fn links(id: ObjectId, links: u32, orphan: bool) -> u32 {
     links - u32::from(hidden && links > 0)
 }
 
+/// What a kernel sends that wrote dirty pages back.
+fn is_mtime_alone(set: &SetAttr) -> bool {
+    set.mtime.is_some() && SetAttr { mtime: None, ..*set } == SetAttr::default()
+}
+
 fn reported_ctime(meta: &Meta, mtime: Timestamp) -> Timestamp {
     if meta.early_ctime { meta.ctime } else { meta.ctime.max(mtime) }
 }
@@ -70,7 +77,7 @@ impl<D: Disk> Brick<D> {
         Ok(child.map(|child| entry(&child.meta, &child.stat, false)))
     }
 
-    pub(super) fn set_attr(&self, id: ObjectId, set: &SetAttr, now: Timestamp) -> Result<Reply> {
+    pub(super) fn set_attr(&self, ticket: &Ticket, id: ObjectId, set: &SetAttr, now: Timestamp) -> Result<Reply> {
         self.stamp(id)?;
         let node = self.node(id)?;
         let mut state = node.state_mut();
@@ -89,10 +96,29 @@ impl<D: Disk> Brick<D> {
         // An atime, or a ctime alone, may have been kept back by the client while other changes overtook it.
         let kept_back = SetAttr { atime: None, ..*set } == SetAttr::default();
         let now = if kept_back { now.max(reported_ctime(&meta, mtime)) } else { now };
-        meta.set_times(now, mtime);
+        let changes = state.changes + 1;
+        let logged = node.kind == Kind::File && is_mtime_alone(set) && self.log_times(ticket, id, mtime, now)?;
+        if !(logged && mtime == now && meta.follows_mtime(now)) {
+            meta.set_times(now, mtime);
+        }
         self.put_meta(&node, &mut state, meta)?;
-        state.changes += 1;
+        state.changes = if logged { changes - 1 } else { changes };
         Ok(Reply::Done)
+    }
+
+    /// Notes the times of a file; `false` when the log has no room: then they are durable with the file's own attributes.
+    fn log_times(&self, ticket: &Ticket, id: ObjectId, mtime: Timestamp, ctime: Timestamp) -> Result<bool> {
+        let waiting = self.waiting_mut(id);
+        let mut waiting = lock(&waiting);
+        let Ticket { transaction, generation, .. } = *ticket;
+        let index = match self.append_log(generation, &Body::Times { transaction, id, mtime, ctime }, &[], false) {
+            Ok((index, _)) => index,
+            Err(Error::Os(error)) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let what = What::Times { mtime, ctime };
+        waiting.entries.push(waiting::Entry { transaction, generation, index, participants: 0, what, whole: true });
+        Ok(true)
     }
 
     fn set_native(&self, node: &Node<D>, set: &SetAttr) -> Result<()> {

@@ -280,7 +280,7 @@ impl<D: Disk> Brick<D> {
             let offset = number * BLOCK_SIZE as u64;
             if hole && offset < before.size {
                 // Nobody reads them by their record, but a copy on level 1 is a file for everybody.
-                self.disk.punch(&node.handle, offset, BLOCK_SIZE as u64)?;
+                self.free_blocks(node, offset, BLOCK_SIZE as u64)?;
             }
         }
         self.disk.set_times(&node.handle, None, Some(before.mtime))?;
@@ -318,7 +318,7 @@ fn log_entry(id: ObjectId, entry: &Entry) -> Option<LogEntry> {
         What::Write { parts, .. } => Logged::Write { parts: parts.iter().map(|part| part.part).collect() },
         What::Truncate { size, brick_len } => Logged::Truncate { size: *size, brick_len: *brick_len },
         What::Punch { unit, count } => Logged::Punch { unit: *unit, count: *count },
-        What::Extend { .. } => return None,
+        What::Extend { .. } | What::Times { .. } => return None,
     };
     Some(LogEntry {
         transaction: entry.transaction,

@@ -51,13 +51,15 @@ impl<D: Disk> Brick<D> {
             })
     }
 
-    /// Sets the digest of a changed file. Nothing depends on it, so a failure is only logged.
+    /// Sets the digest of a changed file. Nothing depends on it, so a failure is only logged; that of the disk itself
+    /// ends the brick all the same.
     pub(super) fn settle(&self, node: &Node<D>) {
         if node.kind != Kind::File || node.state().digest != FileDigest::Outdated {
             return;
         }
         if let Err(error) = self.try_settle(node) {
             tracing::warn!(id = node.id.0, %error, "file digest not set");
+            self.fault(error);
         }
     }
 

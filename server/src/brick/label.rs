@@ -118,15 +118,16 @@ pub(super) fn load<D: Disk>(disk: &D, area: &D::Handle) -> Result<Option<(u64, S
     valid.max_by_key(|(sequence, _)| *sequence).map(Some).ok_or(OpenError::LabelsDamaged)
 }
 
-/// Writes a label durably over the older copy, in place: the file keeps its blocks, so a full disk is no hindrance.
-pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<()> {
+/// Writes a label over the older copy, in place: the file keeps its blocks, so a full disk is no hindrance. Returns the
+/// file, which the caller makes durable.
+pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<D::Handle> {
     let mut bytes = encode(sequence, stored)?;
     let (file, stat) = disk.open(area, &[&file_name(sequence)])?;
     // What is left of a longer label behind this one is not read. A file that lost its length gets it back.
     let whole = stat.size >= FILE_LEN as u64;
     bytes.resize(if whole { bytes.len().next_multiple_of(PAGE) } else { FILE_LEN }, 0);
     disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
-    disk.sync_data(&file)
+    Ok(file)
 }
 
 /// Writes both copies for the first time: a copy appears whole or not at all.

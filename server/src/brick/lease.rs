@@ -240,7 +240,8 @@ impl<D: Disk> Brick<D> {
     }
 
     fn write_label(&self, sequence: &mut u64, stored: &Stored) -> Result<()> {
-        label::store(&self.disk, &self.areas()?.area, *sequence + 1, stored)?;
+        let file = label::store(&self.disk, &self.areas()?.area, *sequence + 1, stored)?;
+        self.disk.sync_data(&file).map_err(|error| self.sync_failed(error.into()))?;
         *sequence += 1;
         Ok(())
     }

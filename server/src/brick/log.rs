@@ -12,13 +12,20 @@ use net_raid_proto::ids::{Digests, Generation, ObjectId, Timestamp, Transaction}
 use net_raid_proto::limits::{BODY_MAX, PAYLOAD_MAX};
 use net_raid_proto::message::{Fault, Part};
 
+use super::OpenError;
 use super::error::Result;
 use super::label::internal;
 use super::sabotage::{Sabotage, is_chosen};
 use crate::disk::Disk;
 
+/// Format of records. The header stays as it is for ever, so that a newer record is told from a torn one.
+pub(super) const LOG_FORMAT: u16 = 1;
 /// Bytes before a record's body.
 const HEADER_LEN: usize = 32;
+/// Generations that can be open beyond what is in place: a recovery that was interrupted adds one to those of its owner.
+const OPEN_MAX: u64 = 8;
+/// Bytes that are searched at once for records behind a damaged one.
+const SEARCH_STEP: usize = 64 * 1024;
 /// Room that each file has from the start: a full disk still takes overwrites of what is there.
 const ROOM_MIN: u64 = 2 * 1024 * 1024;
 /// By how much a file grows.
@@ -49,6 +56,8 @@ pub(super) enum Body {
     /// A file that grows without a write: cuts of the same generation are believed, so what follows them must be known.
     /// `size` where the length is not the size.
     Extend { transaction: Transaction, id: ObjectId, size: Option<u64>, len: u64 },
+    /// The times of a file, as a kernel sends them before it asks for a sync: so that the log's is all that this takes.
+    Times { transaction: Transaction, id: ObjectId, mtime: Timestamp, ctime: Timestamp },
     /// Writes of the same generation that count as never made.
     Abort { transactions: Vec<Transaction> },
 }
@@ -140,26 +149,42 @@ impl<D: Disk> Log<D> {
     }
 
     /// Reads what the files hold of generations after `applied`, in order.
-    pub(super) fn load(&self, disk: &D, applied: Generation) -> io::Result<Vec<Found>> {
+    ///
+    /// # Errors
+    /// Beside those of the disk: records of a newer format; and, when `intact` says that nothing that was written can be
+    /// lost, a record that is damaged in the middle. (Otherwise the log just ends where the power went.)
+    pub(super) fn load(
+        &self,
+        disk: &D,
+        applied: Generation,
+        intact: bool,
+    ) -> std::result::Result<Vec<Found>, OpenError> {
         let mut found = Vec::new();
-        for file in &self.files {
+        for (number, file) in self.files.iter().enumerate() {
             let mut tail = file.tail();
-            let Some(first) = read_record(disk, &file.handle, 0)? else { continue };
-            tail.generation = first.generation;
-            if first.generation <= applied {
-                continue;
-            }
-            let mut next = Some(first);
-            while let Some(record) = next.take().filter(|r| r.generation == tail.generation && r.index == tail.index) {
-                tail.index += 1;
-                tail.end = record.end;
+            while let Some(record) = read_record(disk, &file.handle, tail.end)? {
+                if tail.index == 0 {
+                    tail.generation = record.generation;
+                }
+                if (record.generation, record.index) != (tail.generation, tail.index) || record.generation <= applied {
+                    break;
+                }
                 found.push(Found {
                     generation: record.generation,
                     index: record.index,
-                    body: record.body,
+                    body: record.body()?,
                     data_at: record.data_at,
                 });
-                next = read_record(disk, &file.handle, tail.end)?;
+                (tail.index, tail.end) = (record.index + 1, record.end());
+            }
+            let mut from = tail.end;
+            while let Some(at) = follower(disk, file, (&tail, from), applied)? {
+                if intact {
+                    return Err(OpenError::LogDamaged { file: number, record: tail.index });
+                }
+                // Behind new records of the same generation it must not count again.
+                disk.write_at(&file.handle, &[0; HEADER_LEN], at).map_err(|short| short.source)?;
+                from = at + 1;
             }
         }
         found.sort_by_key(|record| (record.generation, record.index));
@@ -196,6 +221,7 @@ impl<D: Disk> Log<D> {
         let data_len = buffer.len() - HEADER_LEN - body_len;
         buffer[4..8].copy_from_slice(&(body_len as u32).to_le_bytes());
         buffer[8..12].copy_from_slice(&(data_len as u32).to_le_bytes());
+        buffer[12..14].copy_from_slice(&LOG_FORMAT.to_le_bytes());
         buffer[16..24].copy_from_slice(&generation.0.to_le_bytes());
         buffer[24..32].copy_from_slice(&index.to_le_bytes());
         let crc = crc32c::crc32c(&buffer[4..]);
@@ -262,13 +288,37 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// A record as it is in a file.
+/// A record as it is in a file, its checksum right.
 struct OnDisk {
+    format: u16,
     generation: Generation,
     index: u64,
-    body: Body,
+    body: Vec<u8>,
     data_at: u64,
-    end: u64,
+    data_len: usize,
+}
+
+impl OnDisk {
+    fn body(&self) -> std::result::Result<Body, OpenError> {
+        let newer = OpenError::NewerLog { format: self.format, known: LOG_FORMAT };
+        if self.format > LOG_FORMAT {
+            return Err(newer);
+        }
+        // What has its checksum and means nothing was written by something else.
+        codec::decode(&self.body, BODY_MAX).map_err(|_| newer)
+    }
+
+    fn end(&self) -> u64 {
+        self.data_at + self.data_len as u64
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
 /// The record at `at`; `None` when there is no whole one.
@@ -278,8 +328,6 @@ fn read_record<D: Disk>(disk: &D, file: &D::Handle, at: u64) -> io::Result<Optio
     if bytes.len() < HEADER_LEN {
         return Ok(None);
     }
-    let u32_at = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-    let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     let (body_len, data_len) = (u32_at(&bytes, 4) as usize, u32_at(&bytes, 8) as usize);
     if body_len == 0 || body_len > BODY_MAX || data_len > PAYLOAD_MAX {
         return Ok(None);
@@ -288,8 +336,55 @@ fn read_record<D: Disk>(disk: &D, file: &D::Handle, at: u64) -> io::Result<Optio
     if bytes.len() != HEADER_LEN + body_len + data_len || u32_at(&bytes, 0) != crc32c::crc32c(&bytes[4..]) {
         return Ok(None);
     }
-    let Ok(body) = codec::decode(&bytes[HEADER_LEN..HEADER_LEN + body_len], BODY_MAX) else { return Ok(None) };
-    let data_at = at + (HEADER_LEN + body_len) as u64;
-    let (generation, index) = (Generation(u64_at(&bytes, 16)), u64_at(&bytes, 24));
-    Ok(Some(OnDisk { generation, index, body, data_at, end: data_at + data_len as u64 }))
+    Ok(Some(OnDisk {
+        format: u16::from_le_bytes([bytes[12], bytes[13]]),
+        generation: Generation(u64_at(&bytes, 16)),
+        index: u64_at(&bytes, 24),
+        body: bytes[HEADER_LEN..HEADER_LEN + body_len].to_vec(),
+        data_at: at + (HEADER_LEN + body_len) as u64,
+        data_len,
+    }))
+}
+
+/// The first record from `from` on that belongs behind the end that was found: what is there was whole once.
+fn follower<D: Disk>(
+    disk: &D,
+    file: &LogFile<D>,
+    (tail, from): (&Tail, u64),
+    applied: Generation,
+) -> io::Result<Option<u64>> {
+    // Where nothing was begun nothing can follow: the usual end.
+    let mut head = Vec::new();
+    disk.read_at(&file.handle, &mut head, HEADER_LEN, tail.end)?;
+    if head.iter().all(|byte| *byte == 0) || read_record(disk, &file.handle, tail.end)?.is_some() {
+        return Ok(None);
+    }
+    let generations =
+        if tail.index == 0 { applied.0 + 1..=applied.0 + OPEN_MAX } else { tail.generation.0..=tail.generation.0 };
+    let lowest = |byte: u8| generations.clone().any(|generation| generation as u8 == byte);
+    let lowest: [bool; 256] = std::array::from_fn(|byte| lowest(byte as u8));
+    let follows = |head: &[u8]| generations.contains(&u64_at(head, 16)) && u64_at(head, 24) > tail.index;
+    let mut at = from;
+    // A record is no longer than this, so another one begins before.
+    let last = from + (HEADER_LEN + BODY_MAX + PAYLOAD_MAX) as u64;
+    while let Some((start, end)) = disk.next_data(&file.handle, at)?.filter(|(start, _)| *start < last) {
+        at = at.max(start);
+        while at < end.min(last) {
+            let mut bytes = Vec::new();
+            // A header that begins in this step may end in the next.
+            disk.read_at(&file.handle, &mut bytes, SEARCH_STEP + HEADER_LEN, at)?;
+            for offset in 0..bytes.len().saturating_sub(HEADER_LEN).min(SEARCH_STEP) {
+                // Nearly all places end here.
+                if !lowest[bytes[offset + 16] as usize] || !follows(&bytes[offset..]) {
+                    continue;
+                }
+                let found = at + offset as u64;
+                if read_record(disk, &file.handle, found)?.is_some() {
+                    return Ok(Some(found));
+                }
+            }
+            at += SEARCH_STEP as u64;
+        }
+    }
+    Ok(None)
 }

@@ -122,8 +122,8 @@ impl<D: Disk> Brick<D> {
             let opened = Areas::open(&disk)?;
             check_root(&disk, &opened.root, ownership)?;
             (applied, complete, doubt) = (stored.applied, stored.label.complete, stored.doubt);
-            found = opened.log.load(&disk, applied)?;
             intact = stored.boot == options.boot || stored.holder.is_none();
+            found = opened.log.load(&disk, applied, intact)?;
             let _ = areas.set((opened, ownership));
         }
         let nodes_max = (disk.handles_max() / 2).min(NODES_MAX);

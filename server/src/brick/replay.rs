@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use md5::{Digest as _, Md5};
-use net_raid_proto::ids::{Digest, Generation, ObjectId, Transaction};
+use net_raid_proto::ids::{Digest, Generation, ObjectId, Timestamp, Transaction};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, is_disk_failure};
 use super::log::{Body, Found, LoggedPart};
 use super::node::Node;
 use super::waiting::{Block, Entry, What, cut_of_len, cut_of_units};
@@ -38,9 +38,10 @@ impl<D: Disk> Brick<D> {
                     (id, transaction, participants, What::Punch { unit, count })
                 }
                 Body::Extend { transaction, id, size, len } => (id, transaction, 0, What::Extend { size, len }),
+                Body::Times { transaction, id, mtime, ctime } => (id, transaction, 0, What::Times { mtime, ctime }),
             };
             let cut = match &what {
-                What::Write { .. } | What::Extend { .. } => None,
+                What::Write { .. } | What::Extend { .. } | What::Times { .. } => None,
                 What::Truncate { size, brick_len } => Some(cut_of_len(*size.min(brick_len))),
                 What::Punch { unit, count } => Some(cut_of_units(*unit, *count)),
             };
@@ -76,7 +77,7 @@ impl<D: Disk> Brick<D> {
         let mut state = node.state_mut();
         let mut meta = state.meta.clone();
         match entry.what {
-            What::Write { .. } | What::Extend { .. } => return Ok(()),
+            What::Write { .. } | What::Extend { .. } | What::Times { .. } => return Ok(()),
             What::Truncate { size, brick_len } => {
                 self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
             }
@@ -140,7 +141,7 @@ impl<D: Disk> Brick<D> {
         let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
         let before = self.disk.stat(&node.handle)?;
         let (mut len, mut size, mut cut) = (before.size, state.meta.size, false);
-        let mut mtime = None;
+        let mut times: Option<(Timestamp, Timestamp)> = None;
         let mut meta = state.meta.clone();
         let level1 = state.meta.size.is_none();
         for entry in &waiting.entries {
@@ -149,7 +150,7 @@ impl<D: Disk> Brick<D> {
                     // Also of blocks that were punched since: that leaves the length.
                     len = len.max(end_of(parts));
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
-                    mtime = Some(*set);
+                    times = Some((*set, times.map_or(*set, |(_, ctime)| ctime.max(*set))));
                 }
                 What::Truncate { size: to, brick_len } => {
                     let to_len = if level1 { *to } else { len.min(*brick_len) };
@@ -161,6 +162,7 @@ impl<D: Disk> Brick<D> {
                     len = len.max(*to_len);
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
                 }
+                What::Times { mtime, ctime } => times = Some((*mtime, *ctime)),
                 What::Punch { unit, count } => {
                     let units = *unit..unit.saturating_add(*count);
                     self.blank_units(state, &mut meta, units, entry.generation)?;
@@ -172,10 +174,13 @@ impl<D: Disk> Brick<D> {
             self.disk.truncate(&node.handle, len)?;
         }
         meta.size = size;
-        self.put_meta(node, state, meta)?;
         // A later change of the attributes is durable with the mtime of its time.
-        let mtime = mtime.filter(|mtime| *mtime >= state.meta.ctime);
-        self.disk.set_times(&node.handle, None, Some(mtime.unwrap_or(before.mtime)))?;
+        let times = times.filter(|(_, ctime)| *ctime >= state.meta.ctime);
+        if let Some((mtime, ctime)) = times {
+            meta.set_times(ctime, mtime);
+        }
+        self.put_meta(node, state, meta)?;
+        self.disk.set_times(&node.handle, None, Some(times.map_or(before.mtime, |(mtime, _)| mtime)))?;
         Ok(())
     }
 
@@ -185,7 +190,11 @@ impl<D: Disk> Brick<D> {
         let in_file = |block: &Block| block.spot.is_none() && !cut_within.contains(&block.number);
         for block in entry.blocks().into_iter().filter(in_file) {
             bytes.clear();
-            self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64)?;
+            match self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64) {
+                // A bad sector costs a write, not the brick.
+                Err(error) if is_disk_failure(&error) => return Ok(false),
+                read => read?,
+            };
             bytes.truncate(block.stored as usize);
             bytes.resize(BLOCK_SIZE, 0);
             if Digest(Md5::digest(&bytes).into()) != block.digest {

@@ -4,7 +4,7 @@ use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::Reply;
 
-use super::error::{Result, errno};
+use super::error::{Error, Result, errno};
 use super::log::Body;
 use super::node::{Node, State};
 use super::object::Meta;
@@ -52,8 +52,8 @@ impl<D: Disk> Brick<D> {
         if let Some(present) = &mut meta.size {
             *present = size;
         }
-        self.cut_records(&node, &mut state, &mut meta, new_len.min(brick_len))?;
-        self.put_meta(&node, &mut state, meta)?;
+        let cut = self.cut_records(&node, &mut state, &mut meta, new_len.min(brick_len));
+        cut.and_then(|()| self.put_meta(&node, &mut state, meta)).map_err(|error| self.cut_failed(error))?;
         self.finish_resize(&node, &mut state, mtime_after, mode)
     }
 
@@ -78,7 +78,7 @@ impl<D: Disk> Brick<D> {
         let body = match what {
             What::Punch { unit, count } => Body::Punch { transaction, participants, id, unit, count },
             What::Truncate { size, brick_len } => Body::Truncate { transaction, participants, id, size, brick_len },
-            What::Write { .. } | What::Extend { .. } => return Err(errno(libc::EINVAL)),
+            What::Write { .. } | What::Extend { .. } | What::Times { .. } => return Err(errno(libc::EINVAL)),
         };
         let (index, _) = self.append_log(ticket.generation, &body, &[], true)?;
         if destroys {
@@ -100,6 +100,24 @@ impl<D: Disk> Brick<D> {
         let what = What::Extend { size, len };
         waiting.entries.push(Entry { transaction, generation, index, participants: 0, what, whole: true });
         Ok(())
+    }
+
+    /// Records in place are overwritten, which takes space on few file systems. Where there is none, the cut cannot be
+    /// refused any more, because it is noted: the brick ends, and finishes the cut when it is opened again.
+    fn cut_failed(&self, error: Error) -> Error {
+        match error {
+            Error::Os(error) => self.fail(&error).into(),
+            fault => fault,
+        }
+    }
+
+    /// Gives back the space of blocks that the log calls holes already. Where that would itself take space they keep
+    /// theirs: without a digest nobody reads them.
+    pub(super) fn free_blocks(&self, node: &Node<D>, offset: u64, len: u64) -> Result<()> {
+        match self.disk.punch(&node.handle, offset, len) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(()),
+            punched => Ok(punched?),
+        }
     }
 
     /// Makes every block that begins at `len` or behind it a hole.
@@ -137,15 +155,15 @@ impl<D: Disk> Brick<D> {
         let end = unit.saturating_add(count).saturating_mul(UNIT_SIZE as u64).min(len);
         self.log_cut(ticket, id, What::Punch { unit, count }, &cut_of_units(unit, count), start < end)?;
         if start < end {
-            self.disk.punch(&node.handle, start, end - start)?;
+            self.free_blocks(&node, start, end - start)?;
         }
         let mut meta = state.meta.clone();
         if mtime.is_some() {
             meta.set_times(now, mtime_after);
         }
         state.recent = None;
-        self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), self.generation())?;
-        self.put_meta(&node, &mut state, meta)?;
+        let cut = self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), self.generation());
+        cut.and_then(|()| self.put_meta(&node, &mut state, meta)).map_err(|error| self.cut_failed(error))?;
         self.finish_resize(&node, &mut state, mtime_after, None)
     }
 

@@ -55,6 +55,10 @@ pub(super) enum What {
         size: Option<u64>,
         len: u64,
     },
+    Times {
+        mtime: Timestamp,
+        ctime: Timestamp,
+    },
 }
 
 /// A block of a write.

@@ -58,6 +58,15 @@ impl Crash {
     }
 }
 
+/// What a call does to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    None,
+    Changes,
+    /// It changes something, and may want space for that.
+    Grows,
+}
+
 /// What goes wrong, and when.
 #[derive(Debug, Default)]
 struct Schedule {
@@ -67,6 +76,7 @@ struct Schedule {
     /// From this call on nothing is done; so many bytes of it are, when it is a write.
     crash: Option<(u64, usize)>,
     crashes: Option<Vec<Crash>>,
+    sync_failed: bool,
     /// Files whose syncs do nothing and say nothing.
     lying: BTreeSet<Ino>,
 }
@@ -136,8 +146,14 @@ impl SimDisk {
     }
 
     /// Makes a call fail, without effect: by number, counted as [`SimDisk::calls`] does. A sync that fails loses the data.
+    /// Calls that cannot want space do not fail for want of it.
     pub fn fail(&self, call: u64, number: i32) {
         self.machine().schedule.failures.insert(call, number);
+    }
+
+    /// Whether a sync was among the calls that failed.
+    pub fn sync_has_failed(&self) -> bool {
+        self.machine().schedule.sync_failed
     }
 
     /// From this call on every call fails and does nothing, as if the process had been killed then. If the call is a
@@ -180,21 +196,30 @@ impl SimDisk {
 
     fn ask<T>(&self, call: impl FnOnce(&FileSystem) -> io::Result<T>) -> io::Result<T> {
         let mut machine = self.machine();
-        machine.begin(false)?;
+        machine.begin(Effect::None)?;
         call(&machine.files)
     }
 
     fn change<T>(&self, call: impl FnOnce(&mut FileSystem) -> io::Result<T>) -> io::Result<T> {
+        self.change_with(Effect::Changes, call)
+    }
+
+    fn grow<T>(&self, call: impl FnOnce(&mut FileSystem) -> io::Result<T>) -> io::Result<T> {
+        self.change_with(Effect::Grows, call)
+    }
+
+    fn change_with<T>(&self, effect: Effect, call: impl FnOnce(&mut FileSystem) -> io::Result<T>) -> io::Result<T> {
         let mut machine = self.machine();
-        machine.begin(true)?;
+        machine.begin(effect)?;
         call(&mut machine.files)
     }
 
     fn sync(&self, ino: Option<Ino>, call: impl FnOnce(&mut FileSystem)) -> io::Result<()> {
         let mut machine = self.machine();
-        let started = machine.begin(true);
+        let started = machine.begin(Effect::Grows);
         if started.is_err() && !machine.schedule.has_crashed() {
             machine.files.sync_failed(ino);
+            machine.schedule.sync_failed = true;
         }
         started?;
         if !ino.is_some_and(|ino| machine.schedule.lying.contains(&ino)) {
@@ -212,16 +237,17 @@ impl Schedule {
 
 impl Machine {
     /// Counts a call; an error when it must not happen.
-    fn begin(&mut self, changes: bool) -> io::Result<()> {
+    fn begin(&mut self, effect: Effect) -> io::Result<()> {
         let call = self.schedule.calls;
         self.schedule.calls += 1;
         if self.schedule.has_crashed() {
             return Err(errno(libc::EIO));
         }
-        if let Some(number) = self.schedule.failures.remove(&call) {
+        let failure = self.schedule.failures.remove(&call);
+        if let Some(number) = failure.filter(|number| *number != libc::ENOSPC || effect == Effect::Grows) {
             return Err(errno(number));
         }
-        if let Some(crashes) = self.schedule.crashes.as_mut().filter(|_| changes) {
+        if let Some(crashes) = self.schedule.crashes.as_mut().filter(|_| effect != Effect::None) {
             crashes.push(Crash { call, files: self.files.clone() });
         }
         Ok(())
@@ -424,7 +450,7 @@ impl Disk for SimDisk {
 
     fn root(&self) -> io::Result<SimHandle> {
         let mut machine = self.machine();
-        machine.begin(false)?;
+        machine.begin(Effect::None)?;
         Ok(self.handle(&mut machine, ROOT))
     }
 
@@ -434,7 +460,7 @@ impl Disk for SimDisk {
 
     fn open(&self, dir: &SimHandle, path: &[&Name]) -> io::Result<(SimHandle, Stat)> {
         let mut machine = self.machine();
-        machine.begin(false)?;
+        machine.begin(Effect::None)?;
         let files = &machine.files;
         let mut at = dir.ino;
         files.directory(at)?;
@@ -450,21 +476,21 @@ impl Disk for SimDisk {
 
     fn create(&self, dir: &SimHandle, name: &Name, mode: u32) -> io::Result<SimHandle> {
         let mut machine = self.machine();
-        machine.begin(true)?;
+        machine.begin(Effect::Grows)?;
         let now = machine.files.tick();
         let ino = add(&mut machine.files, dir.ino, name, Inode::new(Kind::File, mode & 0o7777, (0, 0), now))?;
         Ok(self.handle(&mut machine, ino))
     }
 
     fn mkdir(&self, dir: &SimHandle, name: &Name, mode: u32) -> io::Result<()> {
-        self.change(|files| {
+        self.grow(|files| {
             let now = files.tick();
             add(files, dir.ino, name, Inode::new(Kind::Directory, mode & 0o1777, (0, 0), now)).map(drop)
         })
     }
 
     fn symlink(&self, dir: &SimHandle, name: &Name, target: &[u8]) -> io::Result<()> {
-        self.change(|files| {
+        self.grow(|files| {
             match target.len() {
                 0 => return Err(errno(libc::ENOENT)),
                 len if len > TARGET_MAX => return Err(errno(libc::ENAMETOOLONG)),
@@ -478,7 +504,7 @@ impl Disk for SimDisk {
     }
 
     fn mknod(&self, dir: &SimHandle, name: &Name, kind: &Kind, mode: u32) -> io::Result<()> {
-        self.change(|files| {
+        self.grow(|files| {
             if matches!(kind, Kind::File | Kind::Directory | Kind::Symlink) {
                 return Err(errno(libc::EINVAL));
             }
@@ -488,7 +514,7 @@ impl Disk for SimDisk {
     }
 
     fn link(&self, dir: &SimHandle, name: &Name, to: &SimHandle, to_name: &Name) -> io::Result<()> {
-        self.change(|files| {
+        self.grow(|files| {
             let ino = files.lookup(dir.ino, name)?;
             let mut parent = Inode::clone(files.directory(to.ino)?);
             let mut inode = files.copy(ino);
@@ -507,7 +533,7 @@ impl Disk for SimDisk {
 
     fn unlink(&self, dir: &SimHandle, name: &Name) -> io::Result<()> {
         let mut machine = self.machine();
-        machine.begin(true)?;
+        machine.begin(Effect::Changes)?;
         let ino = remove(&mut machine.files, dir.ino, name, false)?;
         machine.reap_closed(ino);
         Ok(())
@@ -515,7 +541,7 @@ impl Disk for SimDisk {
 
     fn rmdir(&self, dir: &SimHandle, name: &Name) -> io::Result<()> {
         let mut machine = self.machine();
-        machine.begin(true)?;
+        machine.begin(Effect::Changes)?;
         let ino = remove(&mut machine.files, dir.ino, name, true)?;
         machine.reap_closed(ino);
         Ok(())
@@ -523,7 +549,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, dir: &SimHandle, name: &Name, to: &SimHandle, to_name: &Name, mode: RenameMode) -> io::Result<()> {
         let mut machine = self.machine();
-        machine.begin(true)?;
+        machine.begin(Effect::Grows)?;
         if let Some(victim) = rename(&mut machine.files, (dir.ino, name), (to.ino, to_name), mode)? {
             machine.reap_closed(victim);
         }
@@ -608,7 +634,9 @@ impl Disk for SimDisk {
     }
 
     fn set_xattr(&self, object: &SimHandle, attr: &[u8], value: &[u8], mode: XattrMode) -> io::Result<()> {
-        self.change(|files| {
+        let present = |machine: &Machine| machine.files.inode(object.ino).xattrs.get(attr).map_or(0, Vec::len);
+        let grows = value.len() > present(&self.machine());
+        self.change_with(if grows { Effect::Grows } else { Effect::Changes }, |files| {
             let mut inode = files.copy(object.ino);
             if value.len() > XATTR_VALUE_MAX {
                 return Err(errno(libc::E2BIG));
@@ -650,7 +678,7 @@ impl Disk for SimDisk {
         let failed = |source| ShortWrite { written: 0, source };
         let mut machine = self.machine();
         machine.tear(file.ino, data, offset);
-        machine.begin(true).map_err(failed)?;
+        machine.begin(Effect::Grows).map_err(failed)?;
         machine.files.write(file.ino, data, offset)
     }
 
@@ -663,11 +691,11 @@ impl Disk for SimDisk {
     }
 
     fn punch(&self, file: &SimHandle, offset: u64, len: u64) -> io::Result<()> {
-        self.change(|files| files.punch(file.ino, offset, len))
+        self.grow(|files| files.punch(file.ino, offset, len))
     }
 
     fn allocate(&self, file: &SimHandle, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-        self.change(|files| files.allocate(file.ino, offset, len, keep_size))
+        self.grow(|files| files.allocate(file.ino, offset, len, keep_size))
     }
 
     fn next_data(&self, file: &SimHandle, offset: u64) -> io::Result<Option<(u64, u64)>> {

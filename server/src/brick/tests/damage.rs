@@ -61,6 +61,91 @@ fn a_newer_format_is_refused_even_beside_an_older_label() {
     assert!(matches!(refused, Err(OpenError::NewerFormat { version: 2, known: 1 })));
 }
 
+/// A brick with three records in its log: a file of 4 blocks, the first three of which are overwritten one by one.
+fn three_records() -> (Rig, std::path::PathBuf) {
+    let rig = Rig::new(Ownership::Recorded);
+    rig.file("a", 10);
+    rig.write(id(10), 0, &pattern(1, 4 * BLOCK_SIZE));
+    rig.checkpoint();
+    (0..3).for_each(|at| rig.write(id(10), at * BLOCK_SIZE as u64, &pattern(2, BLOCK_SIZE)));
+    let log = rig.path(&format!(".net_raid/log.{}", rig.generation().0 % 2));
+    (rig, log)
+}
+
+/// Where records begin, by their lengths; then the end.
+fn record_starts(log: &[u8]) -> Vec<usize> {
+    let length = |at: usize| u32::from_le_bytes(log[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let behind = |at: &usize| (length(at + 4) > 0).then(|| at + 32 + length(at + 4) + length(at + 8));
+    std::iter::successors(Some(0), behind).collect()
+}
+
+/// A process that was killed leaves at most the last record torn. A machine that lost power leaves any.
+#[test]
+fn a_flipped_byte_of_the_log_is_never_believed() {
+    let (rig, log) = three_records();
+    let mut whole = std::fs::read(&log).expect("there");
+    let starts = record_starts(&whole);
+    assert_eq!(starts.len(), 4);
+    // As short as it can be: it is written often.
+    whole.truncate(starts[3]);
+    let disk = || RealDisk::open(rig.dir.path()).expect("a directory");
+    for at in 0..starts[3] {
+        // Every byte of headers and bodies, and some of the data.
+        let start = starts.iter().rposition(|start| *start <= at).expect("a record");
+        if at - starts[start] > 200 && at % 97 != 0 {
+            continue;
+        }
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        std::fs::write(&log, &flipped).expect("written");
+        let killed = Brick::open(disk(), options(rig.ownership, "boot")).map(|_| ());
+        match killed {
+            Err(OpenError::LogDamaged { record, .. }) => assert!(start < 2 && record == start as u64, "{at}"),
+            opened => assert!(opened.is_ok() && start == 2, "{at}: {opened:?}"),
+        }
+        let brick = Brick::open(disk(), options(rig.ownership, "another")).expect("opens");
+        assert_eq!(brick.newest_waiting() > Generation(0), start > 0);
+    }
+}
+
+#[test]
+fn records_behind_a_torn_one_never_come_back() {
+    let (rig, log) = three_records();
+    let whole = std::fs::read(&log).expect("there");
+    let starts = record_starts(&whole);
+    let mut torn = whole.clone();
+    torn[starts[1] + 100] ^= 1;
+    std::fs::write(&log, &torn).expect("written");
+    let disk = || RealDisk::open(rig.dir.path()).expect("a directory");
+    drop(Brick::open(disk(), options(rig.ownership, "another")).expect("opens"));
+    // A record of the same length in the place of the torn one.
+    let mut after = std::fs::read(&log).expect("there");
+    after[starts[1]..starts[2]].copy_from_slice(&whole[starts[1]..starts[2]]);
+    std::fs::write(&log, &after).expect("written");
+    assert_eq!(record_starts(&after).len(), 3);
+    assert!(Brick::open(disk(), options(rig.ownership, "boot")).is_ok());
+}
+
+#[test]
+fn a_log_of_a_newer_format_is_refused_until_it_is_empty() {
+    let (mut rig, log) = three_records();
+    let mut bytes = std::fs::read(&log).expect("there");
+    let starts = record_starts(&bytes);
+    bytes[starts[1] + 12] = 2;
+    let crc = crc32c::crc32c(&bytes[starts[1] + 4..starts[2]]);
+    bytes[starts[1]..starts[1] + 4].copy_from_slice(&crc.to_le_bytes());
+    let whole = std::fs::read(&log).expect("there");
+    std::fs::write(&log, &bytes).expect("written");
+    let refused = open(rig.dir.path(), rig.ownership).map(|_| ()).expect_err("it cannot be read");
+    assert!(matches!(refused, OpenError::NewerLog { format: 2, known: 1 }));
+    assert!(refused.to_string().contains("start the newer program again"), "{refused}");
+    std::fs::write(&log, whole).expect("written");
+    rig.restart();
+    rig.checkpoint();
+    std::fs::write(&log, bytes).expect("written");
+    assert!(open(rig.dir.path(), rig.ownership).is_ok(), "what is in place needs no log");
+}
+
 #[test]
 fn a_torn_record_matches_nothing() {
     for mut rig in Rig::both() {

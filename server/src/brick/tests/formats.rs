@@ -96,3 +96,20 @@ fn the_label_frame_is_as_documented() {
     example[20..24].copy_from_slice(&body_len.to_le_bytes());
     assert_eq!(bytes[..24], example[..24]);
 }
+
+#[test]
+fn the_log_is_as_documented() {
+    let mut rig = Rig::new(Ownership::Recorded);
+    rig.file("a", 10);
+    rig.own(3);
+    (0..6).for_each(|at| rig.write(id(10), at * BLOCK_SIZE as u64, &pattern(at, BLOCK_SIZE)));
+    let log = std::fs::read(rig.path(&format!(".net_raid/log.{}", rig.generation().0 % 2))).expect("there");
+    let length = |at: usize| u32::from_le_bytes(log[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let sixth = (0..5).fold(0, |at, _| at + 32 + length(at + 4) + length(at + 8));
+    let end = sixth + 32 + length(sixth + 4) + length(sixth + 8);
+    let mut example = golden("Example of a record header");
+    example[4..12].copy_from_slice(&log[sixth + 4..sixth + 12]);
+    example[16..24].copy_from_slice(&rig.generation().0.to_le_bytes());
+    example[..4].copy_from_slice(&crc32c::crc32c(&log[sixth + 4..end]).to_le_bytes());
+    assert_eq!(log[sixth..sixth + 32], example);
+}

@@ -8,6 +8,11 @@ use crate::disk::sim::{SimDisk, SimHandle};
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
+/// As a brick does it.
+fn store(disk: &SimDisk, area: &SimHandle, sequence: u64, stored: &Stored) -> std::io::Result<()> {
+    disk.sync_data(&label::store(disk, area, sequence, stored)?)
+}
+
 /// A label of about `len` bytes.
 fn stored(epoch: u64, len: usize) -> Stored {
     let label = Label { epoch: Epoch(epoch), name: "V".repeat(len), ..label() };
@@ -54,7 +59,7 @@ fn a_label_costs_one_write_and_one_sync_and_no_space() {
     assert_eq!(disk.space().expect("asked").free, 0);
     for (sequence, len) in [(2, 10), (3, 60_000), (4, 100), (5, 20_000), (6, 60_000)] {
         let before = disk.calls();
-        label::store(&disk, &root, sequence, &stored(sequence, len)).expect("a full disk does not matter");
+        store(&disk, &root, sequence, &stored(sequence, len)).expect("a full disk does not matter");
         assert_eq!(disk.calls() - before, 3, "open, write, sync");
         for seed in 0..5 {
             assert_eq!(load(&disk.power_loss(seed)), (sequence, stored(sequence, len)));
@@ -70,10 +75,10 @@ fn a_label_torn_anywhere_leaves_the_one_before() {
         let sectors = (pair[1] + PAGE) / SECTOR + 1;
         for sector in (0..=sectors).step_by(if sectors > 40 { 5 } else { 1 }) {
             let (disk, root) = formatted(&stored(1, 40_000));
-            label::store(&disk, &root, 2, &old).expect("stored");
+            store(&disk, &root, 2, &old).expect("stored");
             // The second call is the write.
             disk.crash_at(disk.calls() + 1, sector * SECTOR);
-            assert!(label::store(&disk, &root, 3, &new).is_err());
+            assert!(store(&disk, &root, 3, &new).is_err());
             let disks = (0..4).map(|seed| disk.power_loss(seed)).chain([disk.clone_as_killed()]);
             for disk in disks {
                 let found = load(&disk);
@@ -87,9 +92,9 @@ fn a_label_torn_anywhere_leaves_the_one_before() {
 fn any_mixture_of_old_and_new_sectors_leaves_the_one_before() {
     let (old, new) = (stored(2, 10_000), stored(3, 12_000));
     let (disk, root) = formatted(&stored(1, 11_000));
-    label::store(&disk, &root, 2, &old).expect("stored");
+    store(&disk, &root, 2, &old).expect("stored");
     disk.crash_at(disk.calls() + 2, 0);
-    assert!(label::store(&disk, &root, 3, &new).is_err());
+    assert!(store(&disk, &root, 3, &new).is_err());
     let (mut olds, mut news) = (0, 0);
     for seed in 0..400 {
         let found = load(&disk.power_loss(seed));
@@ -106,7 +111,7 @@ fn a_label_file_that_lost_its_length_gets_it_back() {
     disk.truncate(&file, 100).expect("cut");
     disk.sync_all(&file).expect("synced");
     assert_eq!(load(&disk).0, 1);
-    label::store(&disk, &root, 2, &stored(2, 10)).expect("stored");
+    store(&disk, &root, 2, &stored(2, 10)).expect("stored");
     for seed in 0..20 {
         let disk = disk.power_loss(seed);
         assert_eq!(load(&disk), (2, stored(2, 10)));

@@ -1,0 +1,62 @@
+//! What a sync costs, and that it covers times all the same.
+
+use net_raid_proto::message::SetAttr;
+
+use super::*;
+
+const FILE: u64 = 10;
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp { secs, nanos: 7 }
+}
+
+impl SimRig {
+    /// What a kernel sends before it asks for a sync of pages that it wrote back.
+    fn flush_times(&mut self, times: Timestamp) {
+        self.owner.counter += 1;
+        let set = SetAttr { mtime: Some(times), ..SetAttr::default() };
+        let (transaction, generation) = (self.transaction(), Generation(self.owner.generation));
+        let change = Change::SetAttr { id: id(FILE), set };
+        let request = Request::Change { transaction, generation, participants: 1, now: times, change };
+        self.ok(request);
+    }
+
+    fn times(&self) -> (Timestamp, Timestamp) {
+        let Reply::Entry(entry) = self.ok(Request::GetAttr { id: id(FILE) }) else { panic!("no entry") };
+        (entry.attr.mtime, entry.attr.ctime)
+    }
+}
+
+#[test]
+fn a_sync_of_an_overwrite_syncs_the_log_and_nothing_else() {
+    for (ownership, level) in [(Ownership::Native, Level::Raid6), (Ownership::Recorded, Level::Raid1)] {
+        let (mut rig, mut model) = (SimRig::new(ownership), Model::new());
+        let steps = [
+            Step::Create { path: "a", file: FILE, level },
+            Step::Write { file: FILE, block: 0, len: BLOCKS * BLOCK_SIZE, seed: 1 },
+            Step::Checkpoint,
+            Step::Complete,
+            // The first change of a generation stamps the file.
+            Step::Write { file: FILE, block: 3, len: BLOCK_SIZE, seed: 2 },
+            Step::Fsync { file: FILE },
+        ];
+        for step in steps {
+            rig.step(&model, &step);
+            model.apply(&step);
+        }
+        for (round, data_only) in [false, true, false].into_iter().enumerate() {
+            let times = at(2_000_000_000 + round as i64);
+            rig.write(FILE, &model.files[&FILE], (3, BLOCK_SIZE, 3 + round as u64)).expect("written");
+            rig.flush_times(times);
+            let before = rig.disk.calls();
+            rig.ok(Request::Fsync { id: id(FILE), data_only });
+            assert_eq!(rig.disk.calls() - before, 1);
+            let after = SimRig::reopen(rig.disk.power_loss(round as u64), rig.owner.after_power_loss(), true);
+            assert_eq!(after.times(), (times, times));
+            assert_eq!(after.blocks(FILE)[3].0, Version { seed: (3 + round as u64) * 100, len: BLOCK_SIZE }.content());
+        }
+        rig.complete();
+        let after = SimRig::reopen(rig.disk.power_loss(9), rig.owner.after_power_loss(), true);
+        assert_eq!(after.times(), (at(2_000_000_002), at(2_000_000_002)));
+    }
+}
