@@ -15,7 +15,7 @@ pub const UNIT: u64 = UNIT_SIZE as u64;
 pub const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// A set of slots, one bit each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SlotSet(pub u32);
 
 impl SlotSet {

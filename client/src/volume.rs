@@ -14,10 +14,13 @@ mod generation;
 mod members;
 pub mod plan;
 mod query;
+mod quorum;
 mod read;
 mod recovery;
 mod resize;
 mod seek;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::sync::atomic::{AtomicU64, Ordering};

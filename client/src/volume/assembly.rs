@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::checkpoint::Checkpoints;
 use super::members::{Members, Seat};
-use super::{Core, Volume};
+use super::{Core, Volume, quorum};
 use crate::cache::BlockCache;
 use crate::config::{ServerAddr, VolumeConfig};
 use crate::conn::{CallError, Conn, ConnOptions, GRACE, LinkState, Session};
@@ -204,14 +204,14 @@ impl Assembly<'_> {
             let troubles: Vec<String> = members.iter().filter_map(|c| missing_words(c, record)).collect();
             troubles.join("; ")
         };
-        if current < record.members_needed() {
+        if !quorum::has_members(record, here) {
             return Err(AssemblyError(format!(
                 "{current} servers with current data answer, {} are needed: {}",
                 record.members_needed(),
                 missing()
             )));
         }
-        if voters_away >= record.quorum() {
+        if !quorum::has_voters(record, here) {
             return Err(AssemblyError(format!(
                 "the {voters_away} servers that do not answer could hold newer data than the others, because they are \
                  enough to have gone on alone: {}; start one of them, or add a spare (hotswap) to the volume for the \
@@ -319,9 +319,7 @@ impl Assembly<'_> {
                 Err(error) => tracing::warn!(server = %candidate.server(), %error, "not taken over"),
             }
         }
-        let voters_away = record.voters.iter().filter(|voter| !taken.contains(voter)).count();
-        let current = record.current_slots().filter(|slot| taken.contains(&record.slots[slot.index()].brick)).count();
-        if voters_away >= record.quorum() || current < record.members_needed() {
+        if !quorum::has_voters(record, &taken) || !quorum::has_members(record, &taken) {
             return Err(OwnFailure::Final("servers went away while the volume was being taken".into()));
         }
         Ok(())
@@ -370,6 +368,8 @@ impl Assembly<'_> {
         let complete = newest_complete(&members, &spares, session.volume);
         let checkpoints = Checkpoints::new(session.generation, complete);
         let unfinished = unfinished(&members, &record);
+        let (version, others) = (record.version, other_records(&members, &spares, &record));
+        let everywhere = is_everywhere(&members, &spares, &record);
         let spare_seats = spares
             .iter()
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
@@ -395,7 +395,11 @@ impl Assembly<'_> {
             next_transaction: AtomicU64::new(first_transaction),
             cache: BlockCache::new(self.config.cache_size),
         });
+        core.members.heed(others);
         core.drop_absent(strangers).await?;
+        if !everywhere && core.members.record().version == version {
+            core.confirm_record().await.map_err(|error| AssemblyError(error.to_string()))?;
+        }
         if let Some(complete) = unfinished {
             core.recover(complete).await.map_err(|error| AssemblyError(format!("not recovered: {error}")))?;
         }
@@ -422,6 +426,20 @@ impl Assembly<'_> {
 fn newest_complete(members: &[Candidate], spares: &[Candidate], volume: VolumeId) -> Generation {
     let labels = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
     labels.map(|label| label.complete).max().unwrap_or(Generation(0))
+}
+
+/// Whether every voter of a record has it.
+fn is_everywhere(members: &[Candidate], spares: &[Candidate], record: &Membership) -> bool {
+    let having = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.membership == *record);
+    let having: Vec<BrickId> = having.map(|label| label.brick).collect();
+    record.voters.iter().all(|voter| having.contains(voter))
+}
+
+/// The records that voters of the newest have instead of it.
+fn other_records(members: &[Candidate], spares: &[Candidate], record: &Membership) -> Vec<Membership> {
+    let labels = members.iter().chain(spares).filter_map(Candidate::label);
+    let behind = |label: &&Label| record.voters.contains(&label.brick) && label.membership != *record;
+    labels.filter(behind).map(|label| label.membership.clone()).collect()
 }
 
 /// The newest generation that a current member completed, when they may differ in what came after it: the last owner did

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
 use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::{Membership, SlotState};
+use net_raid_proto::membership::Membership;
 use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::quorum::{self, Shortage};
 use super::{Core, VolumeError};
 use crate::config::ServerAddr;
 use crate::conn::{CallError, Conn, LinkState, Session};
@@ -30,6 +31,8 @@ pub(super) struct Members {
     pub(super) spares: Vec<Seat>,
     pub(super) session: Session,
     record: Mutex<Membership>,
+    /// Older records that were found, until the present one is known to be on all its voters.
+    others: Mutex<Vec<Membership>>,
     /// Slots that the record calls current.
     current: AtomicU32,
     /// One drop at a time; the newest version of a record that any voter may hold.
@@ -52,6 +55,7 @@ impl Members {
             dropping: tokio::sync::Mutex::new(record.version.max(session.epoch.0 << 32)),
             session,
             record: Mutex::new(record),
+            others: Mutex::default(),
             changed: watch::channel(0).0,
             taken_over: OnceLock::new(),
             offline_since: Mutex::new(None),
@@ -82,6 +86,15 @@ impl Members {
 
     pub(super) fn record(&self) -> Membership {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn others(&self) -> Vec<Membership> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Voters of these records count too until the next record is stored.
+    pub(super) fn heed(&self, others: Vec<Membership>) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
     }
 
     /// An error for good, when another client took the volume over.
@@ -180,8 +193,19 @@ impl Core {
     /// When the redundancy or the number of voters does not allow it.
     pub(super) async fn drop_members(&self, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
         let mut newest = self.members.dropping.lock().await;
-        let mut lost = lost.and(self.members.current());
-        while !lost.is_empty() {
+        let lost = lost.and(self.members.current());
+        if lost.is_empty() { Ok(()) } else { self.store_without(&mut newest, lost, reason).await }
+    }
+
+    /// Writes the record anew. A former owner may have gone while it wrote it: some of its voters do not have it then,
+    /// and could begin without the others.
+    pub(super) async fn confirm_record(&self) -> Result<(), VolumeError> {
+        let mut newest = self.members.dropping.lock().await;
+        self.store_without(&mut newest, SlotSet::default(), "it failed when the volume was mounted").await
+    }
+
+    async fn store_without(&self, newest: &mut u64, mut lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+        loop {
             let mut record = self.without(lost)?;
             // Some voters may hold what another member's failure broke off: a version says one thing only.
             *newest += 1;
@@ -196,7 +220,6 @@ impl Core {
             }
             lost = SlotSet(lost.0 | failed.0);
         }
-        Ok(())
     }
 
     /// Writes a record in which `bricks` vote too.
@@ -222,20 +245,16 @@ impl Core {
     /// The record without `lost`, of the same version, when that leaves enough members and voters.
     fn without(&self, lost: SlotSet) -> Result<Membership, VolumeError> {
         let old = self.members.record();
-        let mut record = old.clone();
-        let since = self.checkpoints.completed();
-        for slot in lost.iter() {
-            record.slots[slot.index()].state = SlotState::Stale { since };
-        }
-        record.voters = self.reachable_voters(&old, lost);
-        let (current, needed) = (record.current_slots().count(), record.members_needed());
-        if current < needed {
-            return Err(VolumeError::Lost(format!("{current} of {needed} necessary servers are left")));
-        }
-        if record.voters.len() < old.quorum() {
-            return Err(VolumeError::Lost("too few servers are left to decide who is current".into()));
-        }
-        Ok(record)
+        let reachable = self.reachable_voters(&old, lost);
+        let others = self.members.others();
+        quorum::without(&old, &others, lost, self.checkpoints.completed(), &reachable).map_err(|shortage| {
+            VolumeError::Lost(match shortage {
+                Shortage::Members(current) => {
+                    format!("{current} of {} necessary servers are left", old.members_needed())
+                }
+                Shortage::Voters => "too few servers are left to decide who is current".into(),
+            })
+        })
     }
 
     fn reachable_voters(&self, old: &Membership, lost: SlotSet) -> Vec<BrickId> {
@@ -273,6 +292,7 @@ impl Core {
     fn adopt(&self, record: Membership) {
         let current: SlotSet = record.current_slots().collect();
         *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        self.members.heed(Vec::new());
         self.members.current.store(current.0, Ordering::Release);
         self.members.changed.send_modify(|count| *count += 1);
     }

@@ -6,7 +6,7 @@
 //! next owner finds the holder in the labels, and recovers too.
 
 mod attributes;
-mod decide;
+pub(super) mod decide;
 #[cfg(test)]
 mod model;
 mod names;

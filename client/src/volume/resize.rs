@@ -9,7 +9,7 @@ use net_raid_proto::message::{Change, SetAttr};
 
 use super::fanout::Ask;
 use super::{Core, File, VolumeError, WriteMeta};
-use crate::layout::{UNIT, block_ceil};
+use crate::layout::{BLOCK, UNIT, block_ceil};
 use crate::locks::RangeGuard;
 
 /// Zeros to write where a range is too small or too crooked for a hole.
@@ -95,7 +95,8 @@ impl Core {
     ) -> Result<RangeGuard, VolumeError> {
         let mut at = start;
         while at < end {
-            let len = (end - at).min(ZEROS.len() as u64) as usize;
+            // Steps end with blocks: one that is interrupted leaves each block old or new.
+            let len = (end - at).min(ZEROS.len() as u64 - at % BLOCK) as usize;
             guard = self.write_locked(file, at, Bytes::from_static(&ZEROS[..len]), meta, guard).await?;
             at += len as u64;
         }

@@ -238,9 +238,9 @@ pub fn check_all<D: Disk>(
     let tree = trees.swap_remove(0);
     let mut files = BTreeMap::new();
     for (path, item) in tree.iter().filter(|(_, item)| item.kind == Kind::File) {
-        if !files.contains_key(&item.id) {
-            let bytes = content(&bricks, item).map_err(|why| format!("{}: {why}", path.escape_ascii()))?;
-            files.insert(item.id, bytes);
+        // Once for all its names.
+        if let std::collections::btree_map::Entry::Vacant(free) = files.entry(item.id) {
+            free.insert(content(&bricks, item).map_err(|why| format!("{}: {why}", path.escape_ascii()))?);
         }
     }
     Ok(Contents { tree, files, current: bricks.iter().map(|brick| brick.slot).collect() })

@@ -40,8 +40,7 @@ impl Story {
         let end = Instant::now() + Duration::from_millis(self.random.below(BETWEEN));
         self.heal(session, &mut heals, end).await?;
         // Whatever lasts longer ends now.
-        let left: Vec<_> = heals.drain(..).collect();
-        for (_, machine, heal) in left {
+        for (_, machine, heal) in heals {
             self.end(session, &machine, &heal)?;
         }
         self.judge()

@@ -289,6 +289,9 @@ impl<D: Disk> Brick<D> {
 
     /// One page of all writes and cuts that wait.
     pub(super) fn read_log(&self, cursor: u64) -> Result<Reply> {
+        if cursor == 0 {
+            self.all_waiting().into_iter().try_for_each(|(id, _)| self.finish_growth(id))?;
+        }
         let mut all = Vec::new();
         for (id, waiting) in self.all_waiting() {
             let waiting = lock(&waiting);

@@ -9,7 +9,6 @@ use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use super::error::{Error, Result, is_disk_failure};
 use super::log::{Body, Found, LoggedPart};
 use super::node::Node;
-use super::object::Meta;
 use super::waiting::{Block, Entry, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
 use crate::disk::Disk;
@@ -57,7 +56,7 @@ impl<D: Disk> Brick<D> {
         let intact = self.intact.load(std::sync::atomic::Ordering::Relaxed);
         let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
         for id in ids {
-            let mended = if intact { self.finish_last(id) } else { self.mend_length(id) };
+            let mended = if intact { self.finish_cut(id) } else { self.mend_length(id) };
             let doubt = if intact { doubt } else { Generation(u64::MAX) };
             mended.and_then(|()| self.find_losses(id, doubt)).map_err(|error| match error {
                 Error::Os(error) => OpenError::Os(error),
@@ -67,26 +66,18 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// A process that was killed may have logged a change and not made all of it. Only the last change of a file can be half
-    /// done. After a cut the length may stay: what has no digest reads as zeros.
-    fn finish_last(&self, id: ObjectId) -> Result<()> {
+    /// A process that was killed may have cut a file and not its records. Only the last change of a file can be half done,
+    /// and its length may stay: what has no digest reads as zeros.
+    fn finish_cut(&self, id: ObjectId) -> Result<()> {
         let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
-        let Some(entry) = last else { return Ok(()) };
+        let Some(entry) = last.filter(|entry| !matches!(entry.what, What::Write { .. } | What::Extend { .. })) else {
+            return Ok(());
+        };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
         let mut state = node.state_mut();
         let mut meta = state.meta.clone();
-        let grow = |meta: &mut Meta, grown: Option<u64>| meta.size = meta.size.map(|size| size.max(grown.unwrap_or(0)));
         match entry.what {
-            What::Times { .. } => return Ok(()),
-            What::Write { size, .. } => grow(&mut meta, size),
-            What::Extend { size, len } => {
-                let before = self.disk.stat(&node.handle)?;
-                if len > before.size {
-                    self.disk.truncate(&node.handle, len)?;
-                    self.disk.set_times(&node.handle, None, Some(before.mtime))?;
-                }
-                grow(&mut meta, size);
-            }
+            What::Write { .. } | What::Extend { .. } | What::Times { .. } => return Ok(()),
             What::Truncate { size, brick_len } => {
                 self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
             }
@@ -96,6 +87,27 @@ impl<D: Disk> Brick<D> {
             }
         }
         state.recent = None;
+        self.put_meta(&node, &mut state, meta)
+    }
+
+    /// The same for a change that lets a file grow: the log may tell of it where the size does not. An owner that is still
+    /// there sends it again; a new one learns of it from the log.
+    pub(super) fn finish_growth(&self, id: ObjectId) -> Result<()> {
+        let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
+        let (grown, len) = match last.map(|entry| entry.what) {
+            Some(What::Write { size: Some(size), .. }) => (Some(size), 0),
+            Some(What::Extend { size, len }) => (size, len),
+            _ => return Ok(()),
+        };
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        let mut state = node.state_mut();
+        let before = self.disk.stat(&node.handle)?;
+        if len > before.size {
+            self.disk.truncate(&node.handle, len)?;
+            self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+        }
+        let mut meta = state.meta.clone();
+        meta.size = meta.size.map(|size| size.max(grown.unwrap_or(0)));
         self.put_meta(&node, &mut state, meta)
     }
 

@@ -46,7 +46,7 @@ fn a_sync_of_an_overwrite_syncs_the_log_and_nothing_else() {
         }
         for (round, data_only) in [false, true, false].into_iter().enumerate() {
             let times = at(2_000_000_000 + round as i64);
-            rig.write(FILE, &model.files[&FILE], (3, BLOCK_SIZE, 3 + round as u64)).unwrap();
+            rig.write(FILE, &model.files[&FILE], (3, BLOCK_SIZE, 3 + round as u64)).expect("written");
             rig.flush_times(times);
             let before = rig.disk.calls();
             rig.ok(Request::Fsync { id: id(FILE), data_only });

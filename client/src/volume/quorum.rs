@@ -1,0 +1,59 @@
+//! Pure: which bricks are enough to begin with, and to go on with.
+//!
+//! A record names its voters. Whoever changes it stores the change on all voters of the new record, which are at least half of
+//! those of the old one; whoever begins has more than half of the voters, or all but fewer than half. So who begins meets a voter of the
+//! newest record.
+
+use net_raid_proto::ids::{BrickId, Generation};
+use net_raid_proto::membership::{Membership, SlotState};
+
+use crate::layout::SlotSet;
+
+/// Why a record cannot do without some members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shortage {
+    /// So many current members are left.
+    Members(usize),
+    /// Too few voters are left.
+    Voters,
+}
+
+/// Whether the current members among the bricks that are `here` have all data.
+pub(super) fn has_members(record: &Membership, here: &[BrickId]) -> bool {
+    let current = record.current_slots().filter(|slot| here.contains(&record.slots[slot.index()].brick)).count();
+    current >= record.members_needed()
+}
+
+/// Whether those that are not `here` are too few to have gone on alone, with a newer record.
+pub(super) fn has_voters(record: &Membership, here: &[BrickId]) -> bool {
+    let away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
+    away < record.quorum()
+}
+
+/// The record after `old`, of the same version, without the members in `lost`, which have everything up to `since`. Of
+/// the old voters those in `reachable` still vote.
+///
+/// `others` are older records that some voters may still go by: until this one is stored, nobody knows whether `old` ever was
+/// on all its voters. Who begins with one of these must meet a voter of the new record too.
+pub(super) fn without(
+    old: &Membership,
+    others: &[Membership],
+    lost: SlotSet,
+    since: Generation,
+    reachable: &[BrickId],
+) -> Result<Membership, Shortage> {
+    let mut record = old.clone();
+    for slot in lost.iter() {
+        record.slots[slot.index()].state = SlotState::Stale { since };
+    }
+    record.voters.retain(|voter| reachable.contains(voter));
+    let current = record.current_slots().count();
+    if current < record.members_needed() {
+        return Err(Shortage::Members(current));
+    }
+    let enough = |base: &Membership| {
+        let kept = base.voters.iter().filter(|voter| record.voters.contains(voter)).count();
+        kept >= base.quorum()
+    };
+    if enough(old) && others.iter().all(enough) { Ok(record) } else { Err(Shortage::Voters) }
+}

@@ -1,0 +1,307 @@
+//! Membership: drops, assembly and takeover by two owners, any of which can be cut off from any brick at any moment, and
+//! can go at any moment.
+//!
+//! Nothing comes back that was dropped. Who assembles must find every acknowledged write on all current members that it
+//! meets, and a write may be acknowledged only by an owner that knows all before.
+
+use std::collections::BTreeSet;
+
+use net_raid_proto::ids::{BrickId, Generation};
+use net_raid_proto::layout::Level;
+use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
+
+use super::explore::explore;
+use crate::layout::SlotSet;
+use crate::volume::quorum;
+
+/// Writes, ownerships, and drops that are begun in all: enough for two owners to do all to each other.
+const WRITES: u8 = 2;
+const EPOCHS: u8 = 3;
+const DROPS: u8 = 3;
+/// Records that an owner can begin.
+const VERSIONS: u8 = 16;
+
+/// A membership record in a few bits; bricks are numbered, members first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Record {
+    version: u8,
+    current: u8,
+    voters: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Brick {
+    epoch: u8,
+    record: Record,
+    /// The last write that it has.
+    write: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Owner {
+    epoch: u8,
+    record: Record,
+    /// Newest version that it used.
+    newest: u8,
+    /// The last write that it knows of.
+    write: u8,
+    /// A record on its way, and the bricks that have it.
+    pending: Option<(Record, u8)>,
+    /// Older records that were met, until one of its own is stored.
+    others: [Option<Record>; 4],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    bricks: Vec<Brick>,
+    owners: [Option<Owner>; 2],
+    acknowledged: u8,
+    drops: u8,
+    wrong: Option<&'static str>,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    level: Level,
+    members: u8,
+    spares: u8,
+    may_begin: fn(&Membership, &[BrickId]) -> bool,
+    /// Whether `without` is asked for voters too.
+    drop_needs_voters: bool,
+    /// A drop counts only when all voters have its record.
+    adopt_when_all: bool,
+    /// Who begins writes the record anew unless all its voters have it.
+    confirm: bool,
+    /// As long as the record is not confirmed, voters of older ones that were met count too.
+    heed_others: bool,
+}
+
+const REAL: Rules = Rules {
+    level: Level::Raid1,
+    members: 2,
+    spares: 0,
+    may_begin: |record, here| quorum::has_members(record, here) && quorum::has_voters(record, here),
+    drop_needs_voters: true,
+    adopt_when_all: true,
+    confirm: true,
+    heed_others: true,
+};
+
+fn bits(mask: u8) -> impl Iterator<Item = u8> {
+    (0..8).filter(move |bit| mask >> bit & 1 == 1)
+}
+
+fn brick(number: u8) -> BrickId {
+    BrickId([number; 16])
+}
+
+fn bricks(mask: u8) -> Vec<BrickId> {
+    bits(mask).map(brick).collect()
+}
+
+/// Nothing and all between, of these.
+fn subsets(of: u8) -> impl Iterator<Item = u8> {
+    (0..=of).filter(move |mask| mask & !of == 0)
+}
+
+impl Rules {
+    fn all(&self) -> u8 {
+        (1 << (self.members + self.spares)) - 1
+    }
+
+    fn start(&self) -> State {
+        let record = Record { version: 1, current: (1 << self.members) - 1, voters: self.all() };
+        let bricks = vec![Brick { epoch: 0, record, write: 0 }; usize::from(self.members + self.spares)];
+        State { bricks, owners: [None; 2], acknowledged: 0, drops: 0, wrong: None }
+    }
+
+    fn membership(&self, record: Record) -> Membership {
+        let slot = |number: u8| SlotRecord {
+            brick: brick(number),
+            state: match record.current >> number & 1 {
+                1 => SlotState::Current,
+                _ => SlotState::Stale { since: Generation(0) },
+            },
+        };
+        let slots = (0..self.members).map(slot).collect();
+        Membership { version: record.version.into(), level: self.level, slots, voters: bricks(record.voters) }
+    }
+
+    /// The record without members, when the rule allows it.
+    fn without(&self, owner: &Owner, lost: u8, reachable: u8, version: u8) -> Option<Record> {
+        let old = owner.record;
+        let membership = self.membership(old);
+        let others = owner.others.iter().flatten().filter(|_| self.heed_others).map(|other| self.membership(*other));
+        let others: Vec<Membership> = others.collect();
+        let lost = SlotSet(lost.into());
+        let record = match quorum::without(&membership, &others, lost, Generation(0), &bricks(reachable)) {
+            Err(quorum::Shortage::Voters) if !self.drop_needs_voters => {
+                return Some(Record {
+                    version,
+                    current: old.current & !(lost.0 as u8),
+                    voters: old.voters & reachable,
+                });
+            }
+            record => record.ok()?,
+        };
+        let mask = |found: &dyn Fn(u8) -> bool| (0..8).filter(|bit| found(*bit)).fold(0, |mask, bit| mask | 1 << bit);
+        let current = record.current_slots().fold(0, |mask, slot| mask | 1 << slot.0);
+        Some(Record { version, current, voters: mask(&|bit| record.voters.contains(&brick(bit))) })
+    }
+
+    fn following(&self, state: &State) -> Vec<State> {
+        let mut following = Vec::new();
+        if state.wrong.is_some() {
+            return following;
+        }
+        for at in 0..2 {
+            match state.owners[at] {
+                None => self.begin(state, at, &mut following),
+                Some(owner) => {
+                    following.push(State { owners: replaced(state.owners, at, None), ..state.clone() });
+                    self.go_on(state, at, owner, &mut following);
+                }
+            }
+        }
+        following
+    }
+
+    /// An owner takes the bricks that it reaches.
+    fn begin(&self, state: &State, at: usize, following: &mut Vec<State>) {
+        for here in subsets(self.all()).filter(|here| *here != 0) {
+            let met = || bits(here).map(|number| state.bricks[usize::from(number)]);
+            let record = met().map(|brick| brick.record).max().expect("some are met");
+            let epoch = met().map(|brick| brick.epoch).max().expect("some are met") + 1;
+            if epoch > EPOCHS || !(self.may_begin)(&self.membership(record), &bricks(here)) {
+                continue;
+            }
+            let mut after = state.clone();
+            let current = || bits(here & record.current).map(|number| state.bricks[usize::from(number)].write);
+            if current().any(|write| write < state.acknowledged) {
+                after.wrong = Some("who begins lacks an acknowledged write");
+            }
+            bits(here).for_each(|number| after.bricks[usize::from(number)].epoch = epoch);
+            // What only some have recovery takes back, or makes whole.
+            let write = state.acknowledged.min(current().min().unwrap_or(0));
+            bits(here & record.current).for_each(|number| after.bricks[usize::from(number)].write = write);
+            let newest = record.version.max(epoch * VERSIONS);
+            let voters = bits(here & record.voters).map(|number| state.bricks[usize::from(number)].record);
+            let others: BTreeSet<Record> = voters.filter(|other| *other != record).collect();
+            let others = std::array::from_fn(|at| others.iter().nth(at).copied());
+            let mut owner = Owner { epoch, record, newest, write, pending: None, others };
+            let absent = record.current & !here;
+            let has = |number: u8| here >> number & 1 == 1 && state.bricks[usize::from(number)].record == record;
+            let everywhere = bits(record.voters).all(has);
+            if absent != 0 || self.confirm && !everywhere {
+                // They are dropped before anything else; and what another owner broke off becomes the record of all.
+                let Some(next) = self.without(&owner, absent, here, newest + 1) else { continue };
+                (owner.newest, owner.pending) = (newest + 1, Some((next, 0)));
+            } else {
+                owner.others = [None; 4];
+            }
+            after.owners[at] = Some(owner);
+            following.push(after);
+        }
+    }
+
+    fn go_on(&self, state: &State, at: usize, owner: Owner, following: &mut Vec<State>) {
+        let with = |owner: Owner| State { owners: replaced(state.owners, at, Some(owner)), ..state.clone() };
+        let serves = |number: u8| state.bricks[usize::from(number)].epoch == owner.epoch;
+        let Some((record, stored)) = owner.pending else {
+            self.write(state, at, owner, following);
+            for lost in bits(owner.record.current).filter(|_| state.drops < DROPS) {
+                self.drop_members(state, at, owner, 1 << lost, following);
+            }
+            return;
+        };
+        for number in bits(record.voters & !stored).filter(|number| serves(*number)) {
+            let mut after = with(Owner { pending: Some((record, stored | 1 << number)), ..owner });
+            after.bricks[usize::from(number)].record = record;
+            following.push(after);
+        }
+        let enough = if self.adopt_when_all { stored == record.voters } else { stored != 0 };
+        if enough {
+            following.push(with(Owner { record, pending: None, others: [None; 4], ..owner }));
+        }
+        // A member fails at that: it is dropped with the others.
+        for failed in bits(record.current & record.voters & !stored).filter(|_| state.drops < DROPS) {
+            let lost = owner.record.current & !record.current | 1 << failed;
+            self.drop_members(state, at, owner, lost, following);
+        }
+    }
+
+    fn drop_members(&self, state: &State, at: usize, owner: Owner, lost: u8, following: &mut Vec<State>) {
+        let version = owner.newest + 1;
+        let mut next: BTreeSet<Record> = BTreeSet::new();
+        let reachable = subsets(owner.record.voters & !lost);
+        next.extend(reachable.filter_map(|reachable| self.without(&owner, lost, reachable, version)));
+        for record in next {
+            let owner = Owner { newest: version, pending: Some((record, 0)), ..owner };
+            let owners = replaced(state.owners, at, Some(owner));
+            following.push(State { owners, drops: state.drops + 1, ..state.clone() });
+        }
+    }
+
+    /// A write reaches some members; when it reached all that are current it is acknowledged.
+    fn write(&self, state: &State, at: usize, owner: Owner, following: &mut Vec<State>) {
+        if state.acknowledged == WRITES {
+            return;
+        }
+        let current = owner.record.current;
+        let serves = |number: &u8| state.bricks[usize::from(*number)].epoch == owner.epoch;
+        if !bits(current).all(|number| serves(&number)) {
+            return;
+        }
+        let mut after = state.clone();
+        if owner.write < state.acknowledged {
+            after.wrong = Some("an owner goes on that missed a write");
+        }
+        let write = state.acknowledged + 1;
+        bits(current).for_each(|number| after.bricks[usize::from(number)].write = write);
+        after.acknowledged = write;
+        after.owners[at] = Some(Owner { write, ..owner });
+        following.push(after);
+    }
+
+    fn try_all(&self) -> Result<usize, String> {
+        let right = |state: &State| state.wrong.map_or(Ok(()), |why| Err(why.to_string()));
+        explore(self.start(), |state| self.following(state), right)
+    }
+}
+
+fn replaced(mut owners: [Option<Owner>; 2], at: usize, owner: Option<Owner>) -> [Option<Owner>; 2] {
+    owners[at] = owner;
+    owners
+}
+
+const VOLUMES: [Rules; 4] = [
+    REAL,
+    Rules { spares: 1, ..REAL },
+    Rules { members: 3, ..REAL },
+    Rules { level: Level::Raid5, members: 3, ..REAL },
+];
+
+#[test]
+fn no_order_of_drops_and_owners_loses_a_write() {
+    for rules in VOLUMES {
+        let states = rules.try_all().unwrap_or_else(|why| panic!("{why}"));
+        println!("{} over {} and {} spares: {states} states", rules.level, rules.members, rules.spares);
+        assert!(states > 100);
+    }
+}
+
+/// Rules that look right, and are not.
+#[test]
+fn wrong_rules_of_membership_are_refuted() {
+    let refuted = |change: &dyn Fn(Rules) -> Rules| VOLUMES.iter().any(|rules| change(*rules).try_all().is_err());
+    assert!(refuted(&|rules| Rules { may_begin: quorum::has_members, ..rules }), "voters do not matter");
+    let half: fn(&Membership, &[BrickId]) -> bool = |record, here| {
+        let away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
+        quorum::has_members(record, here) && away <= record.quorum()
+    };
+    assert!(refuted(&|rules| Rules { may_begin: half, ..rules }), "half of the voters may be away");
+    assert!(refuted(&|rules| Rules { drop_needs_voters: false, ..rules }), "a drop may leave any voters");
+    assert!(refuted(&|rules| Rules { adopt_when_all: false, ..rules }), "a drop counts before all know it");
+    assert!(refuted(&|rules| Rules { confirm: false, ..rules }), "a record that some have is taken for that of all");
+    assert!(refuted(&|rules| Rules { heed_others: false, ..rules }), "the newest record is the only one that counts");
+}
