@@ -1,7 +1,7 @@
 //! A regular file as the volume sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::layout::Layout;
@@ -21,8 +21,8 @@ pub struct File {
     pub(super) locks: RangeLocks,
     size: Arc<AtomicU64>,
     cache_tag: Arc<AtomicU64>,
-    /// A write failed without a known outcome: bricks may hold bytes beyond the size.
-    doubtful: Arc<AtomicBool>,
+    /// A write failed without a known outcome: bricks may hold bytes beyond the size, up to here. 0 without any doubt.
+    doubtful: Arc<AtomicU64>,
 }
 
 /// Tags of cached files are unique within the process, so that no old block is taken for a new one.
@@ -81,16 +81,18 @@ impl File {
         self.cache_tag.store(NEXT_TAG.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
-    pub(super) fn doubt(&self) {
-        self.doubtful.store(true, Ordering::Release);
+    /// Bricks may hold bytes up to `end`, or another size.
+    pub(super) fn doubt(&self, end: u64) {
+        self.doubtful.fetch_max(end.max(1), Ordering::AcqRel);
     }
 
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful.load(Ordering::Acquire)
+    /// Up to where bricks may hold bytes that are none of the file, since an outcome is not known.
+    pub(super) fn doubtful_end(&self) -> Option<u64> {
+        Some(self.doubtful.load(Ordering::Acquire)).filter(|end| *end > 0)
     }
 
     pub(super) fn trust(&self) {
-        self.doubtful.store(false, Ordering::Release);
+        self.doubtful.store(0, Ordering::Release);
     }
 
     pub(super) fn key(&self, stripe: u64, index: usize) -> UnitKey {

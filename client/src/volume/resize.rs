@@ -7,7 +7,7 @@ use net_raid_proto::ids::{Slot, Timestamp};
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Change, SetAttr};
 
-use super::fanout::Ask;
+use super::fanout::{ApplyError, Ask};
 use super::{Core, File, VolumeError, WriteMeta};
 use crate::layout::{BLOCK, UNIT, block_ceil};
 use crate::locks::RangeGuard;
@@ -25,16 +25,37 @@ impl Core {
         let mut guard = self.lock_all(file).await?;
         let old = file.size();
         if size < old {
-            // What stays of the last stripe must have zeros, and parity of zeros, where bytes are cut off.
-            let stripe_end = size.next_multiple_of(file.geometry.stripe_bytes());
-            let until = match file.geometry.level() {
-                Level::Raid1 => block_ceil(size),
-                _ => stripe_end,
+            guard = match self.clear_tail(file, size, old, guard).await {
+                Ok(guard) => guard,
+                Err(failed) => return Err(self.unsettle(file, old, failed).await),
             };
-            guard = self.write_zeros(file, size, until.min(old), WriteMeta::default(), guard).await?;
         }
         self.set_extent(file, size, meta, guard).await?;
         Ok(())
+    }
+
+    /// What stays of the last stripe of `size` bytes must have zeros, and parity of zeros, where bytes up to `old` are cut off.
+    pub(super) async fn clear_tail(
+        self: &Arc<Core>,
+        file: &File,
+        size: u64,
+        old: u64,
+        mut guard: RangeGuard,
+    ) -> Result<RangeGuard, ApplyError> {
+        let stripe_end = size.next_multiple_of(file.geometry.stripe_bytes());
+        let until = match file.geometry.level() {
+            Level::Raid1 => block_ceil(size),
+            _ => stripe_end,
+        };
+        let (mut at, end) = (size, until.min(old));
+        while at < end {
+            // Steps end with blocks: one that is interrupted leaves each block old or new.
+            let len = (end - at).min(ZEROS.len() as u64 - at % BLOCK) as usize;
+            let zeros = Bytes::from_static(&ZEROS[..len]);
+            guard = self.write_over(file, old, at, zeros, WriteMeta::default(), guard).await?;
+            at += len as u64;
+        }
+        Ok(guard)
     }
 
     /// Tells all members the size and cuts their files.
@@ -189,7 +210,7 @@ impl Core {
         match (self.apply(self.asks_each(now, change), guard).await, grown) {
             (Ok(_guard), Some(size)) => file.grow(size),
             (Ok(_guard), None) => {}
-            (Err(failed), Some(_)) => return Err(self.unsettle(file, failed).await),
+            (Err(failed), Some(size)) => return Err(self.unsettle(file, size, failed).await),
             (Err(failed), None) => return Err(failed.error),
         }
         Ok(())

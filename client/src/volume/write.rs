@@ -101,8 +101,30 @@ impl Core {
         meta: WriteMeta,
         guard: RangeGuard,
     ) -> Result<RangeGuard, VolumeError> {
+        let (end, old_size) = (offset + data.len() as u64, file.size());
+        match self.write_over(file, old_size, offset, data, meta, guard).await {
+            Ok(guard) => {
+                file.grow(end);
+                Ok(guard)
+            }
+            Err(failed) => {
+                let unknown = matches!(failed.error, VolumeError::Lost(_));
+                Err(if unknown || end > old_size { self.unsettle(file, end, failed).await } else { failed.error })
+            }
+        }
+    }
+
+    /// The same over a file that bricks may hold `old_size` bytes of, and without a word about its size.
+    pub(super) async fn write_over(
+        self: &Arc<Core>,
+        file: &File,
+        old_size: u64,
+        offset: u64,
+        data: Bytes,
+        meta: WriteMeta,
+        guard: RangeGuard,
+    ) -> Result<RangeGuard, ApplyError> {
         let end = offset + data.len() as u64;
-        let old_size = file.size();
         let blocks = self.whole_blocks(file, offset, data).await?;
         let stores = self.stores(file, block_floor(offset), &blocks, old_size).await?;
         let size = end.max(old_size);
@@ -112,15 +134,13 @@ impl Core {
         match self.apply(asks, Arc::clone(&guard)).await {
             Ok(done) => {
                 drop(done);
-                file.grow(end);
                 self.remember(file, &stores);
                 Ok(Arc::into_inner(guard).expect("whoever carried it out has given it back"))
             }
             Err(failed) => {
                 self.forget(file, &stores);
                 drop(guard);
-                let unknown = matches!(failed.error, VolumeError::Lost(_));
-                Err(if unknown || end > old_size { self.unsettle(file, failed).await } else { failed.error })
+                Err(failed)
             }
         }
     }
@@ -147,14 +167,16 @@ impl Core {
         self.lock(file, 0, u64::MAX, true).await
     }
 
-    /// After a write whose outcome is not known: cuts off what it may have left beyond the end, so that bytes
-    /// there count as zeros again.
+    /// After a write whose outcome is not known: takes away what it may have left beyond the end, so that bytes there count
+    /// as zeros again, in parity too.
     pub(super) async fn settle(self: &Arc<Core>, file: &File) -> Result<(), VolumeError> {
-        if !file.is_doubtful() {
+        if file.doubtful_end().is_none() {
             return Ok(());
         }
         let all = self.lock_all(file).await?;
-        if file.is_doubtful() {
+        if let Some(end) = file.doubtful_end() {
+            file.void_cache();
+            let all = self.clear_tail(file, file.size(), end, all).await.map_err(|failed| failed.error)?;
             let _all = self.cut(file, file.size(), all).await?;
             file.trust();
         }
@@ -162,13 +184,19 @@ impl Core {
     }
 
     /// A change that may have made a file longer failed: some members may have bytes beyond the size, or another size.
-    pub(super) async fn unsettle(self: &Arc<Core>, file: &File, failed: ApplyError) -> VolumeError {
-        file.doubt();
+    pub(super) async fn unsettle(self: &Arc<Core>, file: &File, end: u64, failed: ApplyError) -> VolumeError {
         // Until the sizes are the same again, `failed` keeps its generation open.
         match failed.error {
-            VolumeError::Errno(_) => self.settle(file).await.err().unwrap_or(failed.error),
-            // It may be carried out yet: whoever changes the file next sees to that.
-            VolumeError::Lost(_) => failed.error,
+            VolumeError::Errno(_) => {
+                // The bytes were taken back; the size is still to be.
+                file.doubt(file.size());
+                self.settle(file).await.err().unwrap_or(failed.error)
+            }
+            VolumeError::Lost(_) => {
+                // It may be carried out yet: whoever changes the file next sees to that.
+                file.doubt(end);
+                failed.error
+            }
         }
     }
 
