@@ -288,12 +288,22 @@ fn pauses(rig: &mut Rig, object: u16, disturb: impl FnOnce(&mut Rig)) -> Pauses 
     let longest = std::thread::scope(|scope| {
         let write = scope.spawn(|| longest_until(&stop, write));
         let read = scope.spawn(|| longest_until(&stop, read));
+        let both_end = Stop(&stop);
         disturb(rig);
-        stop.store(true, Ordering::Relaxed);
+        drop(both_end);
         Pauses { write: write.join().unwrap(), read: read.join().unwrap() }
     });
     verify_file(&written, Pattern::of(object), length.into_inner()).unwrap();
     longest
+}
+
+/// Ends what repeats, also when what was to happen meanwhile panics: a test that fails must not hang.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Repeats `step` with a number that counts, and returns how long the longest took.
