@@ -15,6 +15,12 @@ use crate::locks::RangeGuard;
 /// Zeros to write where a range is too small or too crooked for a hole.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
+/// What one step writes of the zeros from `at` to `end`. Steps end with blocks: one that is interrupted leaves each block
+/// old or new.
+fn zeros(at: u64, end: u64) -> Bytes {
+    Bytes::from_static(&ZEROS[..(end - at).min(ZEROS.len() as u64 - at % BLOCK) as usize])
+}
+
 impl Core {
     pub(super) async fn truncate(self: &Arc<Core>, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
         self.with_log_room(|| self.truncate_to(file, size, meta)).await
@@ -49,11 +55,10 @@ impl Core {
         };
         let (mut at, end) = (size, until.min(old));
         while at < end {
-            // Steps end with blocks: one that is interrupted leaves each block old or new.
-            let len = (end - at).min(ZEROS.len() as u64 - at % BLOCK) as usize;
-            let zeros = Bytes::from_static(&ZEROS[..len]);
-            guard = self.write_over(file, old, at, zeros, WriteMeta::default(), guard).await?;
-            at += len as u64;
+            let step = zeros(at, end);
+            let next = at + step.len() as u64;
+            guard = self.write_over(file, old, at, step, WriteMeta::default(), guard).await?;
+            at = next;
         }
         Ok(guard)
     }
@@ -116,10 +121,10 @@ impl Core {
     ) -> Result<RangeGuard, VolumeError> {
         let mut at = start;
         while at < end {
-            // Steps end with blocks: one that is interrupted leaves each block old or new.
-            let len = (end - at).min(ZEROS.len() as u64 - at % BLOCK) as usize;
-            guard = self.write_locked(file, at, Bytes::from_static(&ZEROS[..len]), meta, guard).await?;
-            at += len as u64;
+            let step = zeros(at, end);
+            let next = at + step.len() as u64;
+            guard = self.write_locked(file, at, step, meta, guard).await?;
+            at = next;
         }
         Ok(guard)
     }
