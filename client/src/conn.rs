@@ -111,6 +111,8 @@ struct Shared {
     session: Option<Session>,
     writer: Option<Arc<link::Writer>>,
     last_heard: Instant,
+    /// When the last stream ended, unless that was after a long silence.
+    broke_at: Option<Instant>,
 }
 
 /// A connection to one server.
@@ -135,6 +137,7 @@ impl Conn {
             session: None,
             writer: None,
             last_heard: Instant::now(),
+            broke_at: None,
         };
         let conn = Arc::new(Conn {
             server,
@@ -167,6 +170,12 @@ impl Conn {
     /// Whether requests can be answered now.
     pub fn is_up(&self) -> bool {
         matches!(self.shared().state, LinkState::Up(_))
+    }
+
+    /// When the last stream broke, and whether it is up again or not; `None` when none broke yet, or the server had been
+    /// silent for `stall` by then.
+    pub fn broke_at(&self) -> Option<Instant> {
+        self.shared().broke_at
     }
 
     /// Sends under this ownership from now on, after reconnects too.

@@ -168,10 +168,10 @@ fn a_member_that_fails_while_another_is_dropped_is_dropped_with_it() {
         let file = create(&volume, "g").await;
         write(&volume, &file, "without two").await;
         assert_eq!(&volume.read(&file, 0, 64).await.unwrap()[..], b"without two");
+        volume.close().await;
         for server in ["127.0.0.1:1 member dropped", "127.0.0.1:4 member dropped"] {
             assert!(cluster.events().contains(server), "{}", cluster.events());
         }
-        volume.close().await;
     });
 }
 

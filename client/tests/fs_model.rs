@@ -7,6 +7,7 @@ mod model;
 
 use std::fs::FileTimes;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use common::{Cluster, offline};
 use model::driver::Driver;
@@ -62,6 +63,34 @@ async fn history(level: u8, servers: usize, spares: usize, redundancy: usize, se
         driver.verify().await;
     }
     driver.close().await;
+}
+
+/// A server that comes back within the stall misses nothing, and is never dropped.
+#[test]
+fn servers_that_are_away_for_a_moment_miss_nothing() {
+    for (level, servers, redundancy) in [(1, 2, 1), (1, 3, 2), (5, 3, 1), (5, 4, 1), (6, 4, 2), (6, 6, 2)] {
+        for seed in seeds() {
+            let _named = Seed(level, servers, seed);
+            runtime().block_on(absences(level, servers, redundancy, seed));
+        }
+    }
+}
+
+async fn absences(level: u8, servers: usize, redundancy: usize, seed: u64) {
+    let mut cluster = Cluster::new(level, servers, 0);
+    // Of no interest here is how fast the machine is.
+    (cluster.config.stall, cluster.config.timeout) = (Duration::from_secs(20), Duration::from_secs(60));
+    let stripe = 64 * 1024 * if level == 1 { 1 } else { servers - redundancy };
+    let mut driver = Driver::new(&cluster, redundancy, stripe as u64 * 5 / 2, seed).await;
+    for _ in 0..2 {
+        driver.run_with_absences(4).await;
+        driver.verify().await;
+        // Compares what is on the bricks.
+        driver.remount().await;
+    }
+    driver.close().await;
+    let events = cluster.events();
+    assert!(!events.contains("dropped"), "{events}");
 }
 
 #[test]

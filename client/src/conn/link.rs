@@ -99,7 +99,6 @@ async fn write_frame(
 /// Keeps `conn` connected until it is closed.
 pub(super) async fn run(conn: Arc<Conn>) {
     let mut delay = RETRY_MIN;
-    let mut broke_at: Option<Instant> = None;
     loop {
         if conn.state() == LinkState::Closed {
             return;
@@ -110,20 +109,24 @@ pub(super) async fn run(conn: Arc<Conn>) {
                 let why = serve(&conn, reader, &writer).await;
                 conn.broken(&writer);
                 tracing::debug!(server = %conn.server, why, "connection broke");
-                broke_at = Some(Instant::now()).filter(|_| !why.starts_with(SILENT));
+                let broke_at = Some(Instant::now()).filter(|_| !why.starts_with(SILENT));
+                conn.shared().broke_at = broke_at;
                 if broke_at.is_none() {
                     conn.fail_all(LinkState::Lost(why.as_str().into()), &why);
                 }
             }
             Err(why) => {
-                let within_grace = broke_at.is_some_and(|at| at.elapsed() < conn.options.grace);
-                if within_grace {
+                let broken_for = conn.broke_at().map(|at| at.elapsed());
+                if broken_for.is_some_and(|time| time < conn.options.grace) {
                     sleep(RETRY_FAST).await;
                     continue;
                 }
                 conn.fail_all(LinkState::Lost(why.as_str().into()), &why);
                 let _ = timeout(delay, conn.wake.notified()).await;
-                delay = (delay * 2).min(RETRY_MAX);
+                // Within the stall it matters to be early.
+                if broken_for.is_none_or(|time| time >= conn.options.stall) {
+                    delay = (delay * 2).min(RETRY_MAX);
+                }
             }
         }
     }

@@ -20,7 +20,7 @@ pub enum Event {
     },
     /// A lost server answers again; it is not read before it is caught up.
     ServerBack,
-    /// A lost server answers again and has missed nothing.
+    /// A lost server answers again, and has everything by now.
     ServerResumed,
     /// A member was dropped: from now on it misses writes.
     MemberDropped {
@@ -149,7 +149,7 @@ impl Event {
             Self::Connected => "connected at start",
             Self::ServerLost { .. } => "server lost",
             Self::ServerBack => "server back, stays out until caught up",
-            Self::ServerResumed => "server back, missed nothing",
+            Self::ServerResumed => "server back, up to date",
             Self::MemberDropped { .. } => "member dropped",
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up failed",

@@ -485,7 +485,7 @@ impl Core {
     }
 
     /// Members that are missing from the start are dropped at once: they miss this whole ownership.
-    async fn drop_absent(&self, strangers: SlotSet) -> Result<(), AssemblyError> {
+    async fn drop_absent(self: &Arc<Core>, strangers: SlotSet) -> Result<(), AssemblyError> {
         let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();
         let absent = self.members.current().iter().filter(gone).collect();
         let dropped = self.drop_members(absent, "it did not answer when the volume was mounted").await;

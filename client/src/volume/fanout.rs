@@ -10,6 +10,7 @@ use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Fault, Kind, Reply, Request};
 use tokio::time::timeout_at;
 
+use super::away::Passage;
 use super::generation::Ticket;
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
@@ -30,8 +31,10 @@ pub(super) enum Outcome {
     Done,
     /// It refused with an errno.
     Errno(i32),
-    /// It is out of reach or broken: why.
+    /// It is out of reach: why.
     Lost(String),
+    /// It answers that it cannot go on: why.
+    Failed(String),
 }
 
 /// What the answers mean together.
@@ -59,7 +62,7 @@ pub(super) fn judge(outcomes: &[(Slot, Outcome)]) -> Verdict {
             _ => None,
         })
         .collect();
-    let no_space = refused.iter().find(|(_, errno)| matches!(*errno, libc::ENOSPC | libc::EDQUOT));
+    let no_space = refused.iter().find(|(_, errno)| is_for_space(*errno));
     match (done, refused.first()) {
         (0, None) => Verdict::Nobody,
         (_, None) => Verdict::Done,
@@ -71,8 +74,13 @@ pub(super) fn judge(outcomes: &[(Slot, Outcome)]) -> Verdict {
     }
 }
 
+/// Whether a member refuses for want of space, and not for what it holds, which all have alike.
+fn is_for_space(errno: i32) -> bool {
+    matches!(errno, libc::ENOSPC | libc::EDQUOT)
+}
+
 /// Rounds of resolving one object's path before giving up: the object, its parents, a race or two.
-const RESOLVE_MAX: u32 = 8;
+pub(super) const RESOLVE_MAX: u32 = 8;
 /// Between two rounds while a path changes, longer each time.
 const RESOLVE_AGAIN: Duration = Duration::from_millis(10);
 
@@ -135,7 +143,11 @@ impl Core {
     }
 
     async fn outcome(&self, ask: &Ask, resend: bool) -> Outcome {
-        match self.ask(ask.slot, &ask.request, &ask.payload, resend).await {
+        self.outcome_of(self.ask(ask.slot, &ask.request, &ask.payload, resend).await)
+    }
+
+    pub(super) fn outcome_of(&self, answer: Result<Response, CallError>) -> Outcome {
+        match answer {
             Ok(response) => {
                 if let Reply::Written { logged } = response.reply {
                     self.checkpoints.note_logged(logged);
@@ -146,9 +158,9 @@ impl Core {
             Err(CallError::Fault(Fault::Errno(errno))) => Outcome::Errno(errno),
             Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. }))) => {
                 self.members.note_taken_over(&fault);
-                Outcome::Lost(fault.to_string())
+                Outcome::Failed(fault.to_string())
             }
-            Err(CallError::Fault(fault)) => Outcome::Lost(fault.to_string()),
+            Err(CallError::Fault(fault)) => Outcome::Failed(fault.to_string()),
         }
     }
 
@@ -166,15 +178,28 @@ impl Core {
         if self.members.is_offline() {
             self.wait_online().await?;
         }
+        let passage = self.members.away.enter().await;
         let ticket = self.number(&mut asks);
+        let missed = self.take_missed(&mut asks);
         let outcomes = self.round(&asks, false).await;
-        let lost = lost_slots(&outcomes);
-        if !lost.is_empty() && self.drop_members(lost, &lost_reason(&outcomes)).await.is_err() {
-            return self.outlast(asks, outcomes, (guard, ticket)).await;
-        }
+        let dropped = lost_slots(&outcomes).is_empty() || self.drop_lost(&outcomes).await.is_ok();
         match judge(&outcomes) {
-            Verdict::Undo(_) | Verdict::Differs(..) => self.outlast(asks, outcomes, (guard, ticket)).await,
-            verdict => Ok(self.conclude(verdict).await.map(|()| guard)?),
+            Verdict::Done if dropped => {
+                self.owe(missed, asks, &outcomes);
+                Ok(guard)
+            }
+            Verdict::Refused(errno) if dropped => {
+                self.refused(errno, &outcomes);
+                Err(VolumeError::Errno(errno).into())
+            }
+            _ => self.outlast((asks, missed), outcomes, (guard, ticket, passage)).await,
+        }
+    }
+
+    /// All that answered refused a change. Those that did not answer do not have it either, unless it was for want of space.
+    fn refused(&self, errno: i32, outcomes: &[(Slot, Outcome)]) {
+        if is_for_space(errno) {
+            self.leave_out_lost(outcomes);
         }
     }
 
@@ -203,21 +228,38 @@ impl Core {
     /// no longer than `timeout`.
     async fn outlast<G: Send + 'static>(
         self: &Arc<Core>,
-        asks: Vec<Ask>,
+        (asks, missed): (Vec<Ask>, Vec<Ask>),
         outcomes: Vec<(Slot, Outcome)>,
-        (guard, ticket): (G, Option<Ticket>),
+        (guard, ticket, passage): (G, Option<Ticket>, Passage),
     ) -> Result<G, ApplyError> {
         let core = Arc::clone(self);
         let undo = self.undo_of(&asks);
         let finish = tokio::spawn(async move {
-            let outcomes = core.until_all(asks, outcomes).await?;
+            let _passage = passage;
+            let (asks, outcomes) = core.until_all(asks, outcomes).await?;
             match judge(&outcomes) {
-                Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
-                    Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
-                    Taken::Stays => Ok(guard),
-                },
-                verdict => Ok(core.conclude(verdict).await.map(|()| guard)?),
+                Verdict::Undo(errno) => {
+                    core.leave_out_lost(&outcomes);
+                    match core.take_back(undo, &outcomes, errno).await? {
+                        Taken::Back => return Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
+                        Taken::Stays => core.owe(missed, Vec::new(), &[]),
+                    }
+                }
+                Verdict::Differs(slots, errno) => {
+                    core.part_with(slots, errno).await?;
+                    core.owe(missed, asks, &outcomes);
+                }
+                Verdict::Done => core.owe(missed, asks, &outcomes),
+                Verdict::Refused(errno) => {
+                    core.refused(errno, &outcomes);
+                    return Err(VolumeError::Errno(errno).into());
+                }
+                Verdict::Nobody => {
+                    core.leave_out_lost(&outcomes);
+                    return Err(VolumeError::Lost("no server answered".into()).into());
+                }
             }
+            Ok(guard)
         });
         match timeout_at(self.patience_ends(), finish).await {
             Ok(Ok(result)) => result,
@@ -226,27 +268,28 @@ impl Core {
         }
     }
 
-    /// Repeats the change for members that are lost, whenever one comes back.
+    /// Repeats the change for members that are lost, whenever one comes back, until the last of them may be dropped. Returns
+    /// what was asked of these.
     async fn until_all(
-        &self,
+        self: &Arc<Core>,
         mut asks: Vec<Ask>,
         mut outcomes: Vec<(Slot, Outcome)>,
-    ) -> Result<Vec<(Slot, Outcome)>, VolumeError> {
+    ) -> Result<(Vec<Ask>, Vec<(Slot, Outcome)>), VolumeError> {
         let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
+            asks.retain(|ask| lost.has(ask.slot));
             if lost.is_empty() {
-                return Ok(outcomes);
+                return Ok((asks, outcomes));
             }
-            match self.drop_members(lost, &lost_reason(&outcomes)).await {
-                Ok(()) => return Ok(outcomes),
+            match self.drop_lost(&outcomes).await {
+                Ok(()) => return Ok((asks, outcomes)),
                 Err(error) => tracing::debug!(volume = self.config.name, %error, "members cannot be dropped yet"),
             }
             if seen.changed().await.is_err() {
                 return Err(closed());
             }
-            asks.retain(|ask| lost.has(ask.slot));
             outcomes.retain(|(slot, _)| !lost.has(*slot));
             outcomes.extend(self.round(&asks, true).await);
         }
@@ -264,18 +307,14 @@ impl Core {
         Ok(())
     }
 
-    async fn conclude(&self, verdict: Verdict) -> Result<(), VolumeError> {
-        match verdict {
-            Verdict::Done => Ok(()),
-            Verdict::Refused(errno) | Verdict::Undo(errno) => Err(VolumeError::Errno(errno)),
-            Verdict::Differs(slots, errno) => self.part_with(slots, errno).await,
-            Verdict::Nobody => Err(VolumeError::Lost("no server answered".into())),
-        }
-    }
-
     /// Takes a change back on the members that have it. Those that cannot are dropped; and where nobody can, those that
     /// refused the change.
-    async fn take_back(&self, undo: Undo, outcomes: &[(Slot, Outcome)], errno: i32) -> Result<Taken, VolumeError> {
+    async fn take_back(
+        self: &Arc<Core>,
+        undo: Undo,
+        outcomes: &[(Slot, Outcome)],
+        errno: i32,
+    ) -> Result<Taken, VolumeError> {
         let request = match undo {
             Undo::Needless => return Ok(Taken::Back),
             Undo::Impossible => return self.part_with(refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
@@ -286,7 +325,8 @@ impl Core {
         let mut asks: Vec<Ask> = done.iter().map(ask).collect();
         let _ticket = self.number(&mut asks);
         let outcomes = self.round(&asks, false).await;
-        let outcomes = self.until_all(asks, outcomes).await?;
+        let (_, outcomes) = self.until_all(asks, outcomes).await?;
+        self.leave_out_lost(&outcomes);
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
     }
 
@@ -304,7 +344,7 @@ impl Core {
     }
 
     /// Members that could not do what the others did are not the same any more: drops them, as soon as that is allowed.
-    async fn part_with(&self, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
+    async fn part_with(self: &Arc<Core>, slots: SlotSet, errno: i32) -> Result<(), VolumeError> {
         let what = std::io::Error::from_raw_os_error(errno).to_string();
         for slot in slots.iter() {
             let event = Event::Inconsistency { object: "-".into(), what: format!("it alone refused a change: {what}") };
@@ -324,7 +364,7 @@ impl Core {
     /// The same request to all current members.
     pub(super) async fn request_all(self: &Arc<Core>, request: Request) -> Result<(), VolumeError> {
         let ask = |slot| Ask { slot, request: request.clone(), payload: Vec::new() };
-        let asks = self.members.current().iter().map(ask).collect();
+        let asks = self.members.recipients().iter().map(ask).collect();
         self.apply(asks, ()).await.map_err(|failed| failed.error)
     }
 
@@ -338,7 +378,7 @@ impl Core {
         let request = self.numbered(now, change);
         let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
         let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
-        let asks = self.members.current().iter().map(ask).collect();
+        let asks = self.members.recipients().iter().map(ask).collect();
         self.apply(asks, ()).await.map_err(|failed| failed.error)
     }
 }
@@ -399,8 +439,10 @@ fn stale() -> CallError {
     CallError::Fault(Fault::Errno(libc::ESTALE))
 }
 
-fn lost_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
-    outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Lost(_))).map(|(slot, _)| *slot).collect()
+/// Members that did not answer, or cannot go on.
+pub(super) fn lost_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
+    let lost = |outcome: &Outcome| matches!(outcome, Outcome::Lost(_) | Outcome::Failed(_));
+    outcomes.iter().filter(|(_, outcome)| lost(outcome)).map(|(slot, _)| *slot).collect()
 }
 
 fn refused_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
@@ -411,9 +453,9 @@ fn done_slots(outcomes: &[(Slot, Outcome)]) -> SlotSet {
     outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Done).map(|(slot, _)| *slot).collect()
 }
 
-fn lost_reason(outcomes: &[(Slot, Outcome)]) -> String {
+pub(super) fn lost_reason(outcomes: &[(Slot, Outcome)]) -> String {
     let reasons = outcomes.iter().filter_map(|(_, outcome)| match outcome {
-        Outcome::Lost(why) => Some(why.as_str()),
+        Outcome::Lost(why) | Outcome::Failed(why) => Some(why.as_str()),
         _ => None,
     });
     reasons.collect::<Vec<_>>().join("; ")

@@ -1,6 +1,6 @@
 //! Who is in, who is out: drops, returns, and waiting for servers.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::quorum::{self, Shortage};
+use super::away::Away;
+use super::fanout::{Outcome, lost_reason, lost_slots};
+use super::quorum::{self, Change, Shortage};
 use super::{Core, VolumeError};
 use crate::config::ServerAddr;
 use crate::conn::{CallError, Conn, LinkState, Session};
@@ -33,15 +35,31 @@ pub(super) struct Members {
     record: Mutex<Membership>,
     /// Older records that were found, until the present one is known to be on all its voters.
     others: Mutex<Vec<Membership>>,
-    /// Slots that the record calls current.
-    current: AtomicU32,
-    /// One drop at a time; the newest version of a record that any voter may hold.
-    dropping: tokio::sync::Mutex<u64>,
+    /// Slots that the record calls current, and, 32 bits higher, those that are away.
+    standing: AtomicU64,
+    pub(super) away: Away,
+    writing: tokio::sync::Mutex<Writing>,
     /// Changes whenever a connection does.
     changed: watch::Sender<u64>,
     taken_over: OnceLock<String>,
     /// Since when too few current members answer.
     offline_since: Mutex<Option<Instant>>,
+}
+
+/// What is known of the records that voters may hold. One is written at a time.
+struct Writing {
+    /// The newest version that any voter may hold.
+    newest: u64,
+    /// Members that are back, until all voters know that.
+    back: SlotSet,
+}
+
+impl Writing {
+    /// Some voters may hold what another member's failure broke off: a version says one thing only.
+    fn next_version(&mut self) -> u64 {
+        self.newest += 1;
+        self.newest
+    }
 }
 
 impl Members {
@@ -50,9 +68,13 @@ impl Members {
         Members {
             seats,
             spares,
-            current: AtomicU32::new(current.0),
+            standing: AtomicU64::new(current.0.into()),
+            away: Away::default(),
             // Out of reach there may be records of former owners, of any version that these came to.
-            dropping: tokio::sync::Mutex::new(record.version.max(session.epoch.0 << 32)),
+            writing: tokio::sync::Mutex::new(Writing {
+                newest: record.version.max(session.epoch.0 << 32),
+                back: SlotSet::default(),
+            }),
             session,
             record: Mutex::new(record),
             others: Mutex::default(),
@@ -76,7 +98,35 @@ impl Members {
 
     /// Members that hold everything.
     pub(super) fn current(&self) -> SlotSet {
-        SlotSet(self.current.load(Ordering::Acquire))
+        SlotSet(self.standing.load(Ordering::Acquire) as u32)
+    }
+
+    /// Members that were current a moment ago, and will be if they are back soon.
+    pub(super) fn away(&self) -> SlotSet {
+        SlotSet((self.standing.load(Ordering::Acquire) >> 32) as u32)
+    }
+
+    /// Members that every change is meant for: those that are current, and those that are away.
+    pub(super) fn recipients(&self) -> SlotSet {
+        let standing = self.standing.load(Ordering::Acquire);
+        SlotSet(standing as u32 | (standing >> 32) as u32)
+    }
+
+    /// A member that was away is out for good.
+    pub(super) fn set_out(&self, slot: Slot) {
+        self.standing.fetch_and(!(1 << (32 + slot.0)), Ordering::AcqRel);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What the record says from now on. Members of `away` were dropped with it and may come back.
+    fn stand(&self, record: &Membership, away: SlotSet) {
+        let current: SlotSet = record.current_slots().collect();
+        let stand = |before: u64| {
+            let away = ((before >> 32) as u32 | away.0) & !current.0;
+            u64::from(away) << 32 | u64::from(current.0)
+        };
+        // It always says something new.
+        let _ = self.standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(stand(before)));
     }
 
     /// Current members that can be asked now.
@@ -86,6 +136,11 @@ impl Members {
 
     pub(super) fn record(&self) -> Membership {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A record that is tried: voters may have it from now on, whatever becomes of it.
+    fn heed_too(&self, record: Membership) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
     fn others(&self) -> Vec<Membership> {
@@ -148,6 +203,8 @@ impl Core {
                 self.log(Some(slot), &Event::ServerResumed);
                 self.check_online();
             }
+            // What it missed comes first.
+            LinkState::Up(_) if self.members.away().has(slot) => {}
             LinkState::Up(_) => self.log(Some(slot), &Event::ServerBack),
             LinkState::Broken | LinkState::Closed => {}
         }
@@ -191,40 +248,100 @@ impl Core {
     ///
     /// # Errors
     /// When the redundancy or the number of voters does not allow it.
-    pub(super) async fn drop_members(&self, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
-        let mut newest = self.members.dropping.lock().await;
+    pub(super) async fn drop_members(self: &Arc<Core>, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+        lost.iter().for_each(|slot| self.leave_out(slot, reason));
+        self.drop_for(lost, SlotSet::default(), reason).await
+    }
+
+    /// Drops the members that did not answer; those whose connections broke a moment ago are away then.
+    pub(super) async fn drop_lost(self: &Arc<Core>, outcomes: &[(Slot, Outcome)]) -> Result<(), VolumeError> {
+        let broke = outcomes.iter().filter(|(slot, outcome)| match outcome {
+            Outcome::Lost(_) => self.broke_lately(*slot),
+            _ => false,
+        });
+        let may_return = broke.map(|(slot, _)| *slot).collect();
+        self.drop_for(lost_slots(outcomes), may_return, &lost_reason(outcomes)).await
+    }
+
+    async fn drop_for(self: &Arc<Core>, lost: SlotSet, may_return: SlotSet, reason: &str) -> Result<(), VolumeError> {
+        let mut writing = self.members.writing.lock().await;
         let lost = lost.and(self.members.current());
-        if lost.is_empty() { Ok(()) } else { self.store_without(&mut newest, lost, reason).await }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.store(&mut writing, Change { lost, back: None }, may_return, reason).await
+    }
+
+    fn broke_lately(&self, slot: Slot) -> bool {
+        self.members.conn(slot).broke_at().is_some_and(|at| at.elapsed() < self.config.stall)
     }
 
     /// Writes the record anew. A former owner may have gone while it wrote it: some of its voters do not have it then,
     /// and could begin without the others.
-    pub(super) async fn confirm_record(&self) -> Result<(), VolumeError> {
-        let mut newest = self.members.dropping.lock().await;
-        self.store_without(&mut newest, SlotSet::default(), "it failed when the volume was mounted").await
+    pub(super) async fn confirm_record(self: &Arc<Core>) -> Result<(), VolumeError> {
+        let mut writing = self.members.writing.lock().await;
+        let reason = "it failed when the volume was mounted";
+        self.store(&mut writing, Change::default(), SlotSet::default(), reason).await
     }
 
-    async fn store_without(&self, newest: &mut u64, mut lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+    /// Makes a member current again that has everything by now. The caller sees to it that nothing is changed meanwhile.
+    ///
+    /// # Errors
+    /// When too few voters can be reached.
+    pub(super) async fn reinstate(self: &Arc<Core>, slot: Slot) -> Result<(), VolumeError> {
+        let mut writing = self.members.writing.lock().await;
+        let nobody = SlotSet::default();
+        let mut others = self.members.others();
+        others.push(self.members.record());
+        // As soon as one voter has the new record the next owner may go by it. So this one does, too: whoever fails while
+        // it is written is dropped from it, the returned member as well.
+        self.adopt(self.changed(Change { lost: nobody, back: Some(slot) })?, nobody);
+        writing.back = writing.back.with(slot);
+        self.members.heed(others);
+        self.members.away.end(slot);
+        let stored = self.store(&mut writing, Change::default(), nobody, "it failed when a server came back").await;
+        if let Err(error) = stored {
+            // Until then the voters believe less than is true.
+            tracing::warn!(volume = self.config.name, %error, "the membership record is written with the next change");
+        }
+        self.log(Some(slot), &Event::ServerResumed);
+        Ok(())
+    }
+
+    /// Writes the record with a change, without those members too that fail at that.
+    async fn store(
+        self: &Arc<Core>,
+        writing: &mut Writing,
+        mut change: Change,
+        may_return: SlotSet,
+        reason: &str,
+    ) -> Result<(), VolumeError> {
         loop {
-            let mut record = self.without(lost)?;
-            // Some voters may hold what another member's failure broke off: a version says one thing only.
-            *newest += 1;
-            record.version = *newest;
-            let failed = self.store_record(&record).await?;
+            let mut record = self.changed(change)?;
+            record.version = writing.next_version();
+            let failed = self.store_record(&record, writing.back).await?;
             if failed.is_empty() {
-                self.adopt(record);
-                lost.iter().for_each(|slot| {
-                    self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
-                });
+                writing.back = SlotSet::default();
+                let away = may_return.and(change.lost);
+                // What is acknowledged from here on, they miss.
+                away.iter().for_each(|slot| self.members.away.begin(slot));
+                self.adopt(record, away);
+                for slot in change.lost.iter() {
+                    if away.has(slot) {
+                        tokio::spawn(Arc::clone(self).bring_back(slot));
+                    } else {
+                        self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
+                    }
+                }
                 return Ok(());
             }
-            lost = SlotSet(lost.0 | failed.0);
+            change.lost = SlotSet(change.lost.0 | failed.0);
         }
     }
 
     /// Writes a record in which `bricks` vote too.
     pub(super) async fn add_voters(&self, bricks: &[BrickId]) -> Result<(), VolumeError> {
-        let mut newest = self.members.dropping.lock().await;
+        let mut writing = self.members.writing.lock().await;
         let mut record = self.members.record();
         let known = record.voters.len();
         record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
@@ -232,22 +349,22 @@ impl Core {
         if record.voters.len() == known {
             return Ok(());
         }
-        *newest += 1;
-        record.version = *newest;
-        let failed = self.store_record(&record).await?;
+        record.version = writing.next_version();
+        self.members.heed_too(record.clone());
+        let failed = self.store_record(&record, writing.back).await?;
         if !failed.is_empty() {
             return Err(VolumeError::Lost("a server went away meanwhile".into()));
         }
-        self.adopt(record);
+        self.adopt(record, SlotSet::default());
         Ok(())
     }
 
-    /// The record without `lost`, of the same version, when that leaves enough members and voters.
-    fn without(&self, lost: SlotSet) -> Result<Membership, VolumeError> {
+    /// The record with a change, of the same version, when that leaves enough members and voters.
+    fn changed(&self, change: Change) -> Result<Membership, VolumeError> {
         let old = self.members.record();
-        let reachable = self.reachable_voters(&old, lost);
+        let reachable = self.reachable_voters(&old, change.lost);
         let others = self.members.others();
-        quorum::without(&old, &others, lost, self.checkpoints.completed(), &reachable).map_err(|shortage| {
+        quorum::changed(&old, &others, change, self.checkpoints.completed(), &reachable).map_err(|shortage| {
             VolumeError::Lost(match shortage {
                 Shortage::Members(current) => {
                     format!("{current} of {} necessary servers are left", old.members_needed())
@@ -264,10 +381,18 @@ impl Core {
         reachable.filter(|brick| old.voters.contains(brick)).collect()
     }
 
-    /// Writes the record to all its voters; returns members that failed meanwhile.
-    async fn store_record(&self, record: &Membership) -> Result<SlotSet, VolumeError> {
+    /// Writes the record to all its voters, to members that are back after all others: these could begin without them, by their
+    /// old record, and nobody would know that who is back misses what they do. Returns members that failed meanwhile.
+    async fn store_record(&self, record: &Membership, back: SlotSet) -> Result<SlotSet, VolumeError> {
         let voters = |seat: &&Seat| seat.brick.is_some_and(|brick| record.voters.contains(&brick));
-        let seats: Vec<&Seat> = self.members.seats.iter().chain(&self.members.spares).filter(voters).collect();
+        let seats = self.members.seats.iter().chain(&self.members.spares).filter(voters);
+        let is_back = |seat: &&Seat| back.iter().any(|slot| seat.brick == self.members.seats[slot.index()].brick);
+        let (last, first): (Vec<&Seat>, Vec<&Seat>) = seats.partition(is_back);
+        let failed = self.store_record_on(record, &first).await?;
+        if failed.is_empty() && !last.is_empty() { self.store_record_on(record, &last).await } else { Ok(failed) }
+    }
+
+    async fn store_record_on(&self, record: &Membership, seats: &[&Seat]) -> Result<SlotSet, VolumeError> {
         let request = Request::SetMembership { membership: record.clone() };
         let calls = seats.iter().map(|seat| seat.conn.call(&request, Vec::new(), Vec::new(), false));
         let answers = futures_util::future::join_all(calls).await;
@@ -289,17 +414,17 @@ impl Core {
         Ok(failed)
     }
 
-    fn adopt(&self, record: Membership) {
-        let current: SlotSet = record.current_slots().collect();
+    fn adopt(&self, record: Membership, away: SlotSet) {
+        self.members.stand(&record, away);
         *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
         self.members.heed(Vec::new());
-        self.members.current.store(current.0, Ordering::Release);
         self.members.changed.send_modify(|count| *count += 1);
     }
 
     /// Gives everything up cleanly.
     pub(super) async fn close(self: &Arc<Core>) {
         self.checkpoints.stop();
+        self.nobody_away().await;
         if self.members.check_owned().is_ok() {
             match self.checkpoint().await {
                 Ok(()) => self.hint_all(&Request::Disown).await,

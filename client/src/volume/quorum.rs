@@ -4,10 +4,20 @@
 //! those of the old one; whoever begins has more than half of the voters, or all but fewer than half. So who begins meets a voter of the
 //! newest record.
 
-use net_raid_proto::ids::{BrickId, Generation};
+use net_raid_proto::ids::{BrickId, Generation, Slot};
+use net_raid_proto::limits::VOTERS_MAX;
 use net_raid_proto::membership::{Membership, SlotState};
 
 use crate::layout::SlotSet;
+
+/// What is to become different in a record.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Change {
+    /// Members that are not current any more.
+    pub(super) lost: SlotSet,
+    /// A member that is current again, and votes.
+    pub(super) back: Option<Slot>,
+}
 
 /// Why a record cannot do without some members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,23 +40,31 @@ pub(super) fn has_voters(record: &Membership, here: &[BrickId]) -> bool {
     away < record.quorum()
 }
 
-/// The record after `old`, of the same version, without the members in `lost`, which have everything up to `since`. Of
+/// The record after `old`, of the same version, with a change; members that are lost have everything up to `since`. Of
 /// the old voters those in `reachable` still vote.
 ///
-/// `others` are older records that some voters may still go by: until this one is stored, nobody knows whether `old` ever was
-/// on all its voters. Who begins with one of these must meet a voter of the new record too.
-pub(super) fn without(
+/// `others` are records that some voters may go by: older ones, as until this one is stored nobody knows whether `old` ever was
+/// on all its voters; and newer ones that not all their voters have. Who begins with one of these must meet a voter of the new
+/// record too.
+pub(super) fn changed(
     old: &Membership,
     others: &[Membership],
-    lost: SlotSet,
+    change: Change,
     since: Generation,
     reachable: &[BrickId],
 ) -> Result<Membership, Shortage> {
     let mut record = old.clone();
-    for slot in lost.iter() {
+    for slot in change.lost.iter() {
         record.slots[slot.index()].state = SlotState::Stale { since };
     }
     record.voters.retain(|voter| reachable.contains(voter));
+    if let Some(slot) = change.back {
+        let back = &mut record.slots[slot.index()];
+        back.state = SlotState::Current;
+        if !record.voters.contains(&back.brick) && record.voters.len() < VOTERS_MAX {
+            record.voters.push(back.brick);
+        }
+    }
     let current = record.current_slots().count();
     if current < record.members_needed() {
         return Err(Shortage::Members(current));

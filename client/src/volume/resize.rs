@@ -108,7 +108,7 @@ impl Core {
         let transaction = self.transaction();
         let request = |slot| self.change(transaction, now, change(slot));
         let ask = |slot| Ask { slot, request: request(slot), payload: Vec::new() };
-        self.members.current().iter().map(ask).collect()
+        self.members.recipients().iter().map(ask).collect()
     }
 
     async fn write_zeros(

@@ -295,8 +295,8 @@ impl Core {
         new.iter().for_each(|store| ranges[store.piece.index] = store.piece.start..store.piece.end);
         let old_end =
             |index| block_ceil(old_size).saturating_sub(file.geometry.logical(stripe, index)).min(UNIT) as usize;
-        let current = self.members.current();
-        let gone = |index: &usize| !current.has(file.geometry.slot(stripe, *index));
+        let recipients = self.members.recipients();
+        let gone = |index: &usize| !recipients.has(file.geometry.slot(stripe, *index));
         let mut view = StripeWrite {
             new: ranges,
             old_end: (0..data_units).map(old_end).collect(),
@@ -350,7 +350,7 @@ impl Core {
         let digests = all_digests(stores);
         let (transaction, now) = (self.transaction(), meta.now);
         let mut asks = Vec::new();
-        for slot in self.members.current().iter() {
+        for slot in self.members.recipients().iter() {
             let mut here: Vec<(&Store, &Vec<Digest>)> =
                 stores.iter().zip(&digests).filter(|(store, _)| stores_at(file, &store.piece, slot)).collect();
             here.sort_by_key(|(store, _)| (store.piece.stripe, store.piece.start));

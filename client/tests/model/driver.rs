@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use net_raid_client::conn::GRACE;
 use net_raid_client::fs::{Caller, DirItem, Errno, Fs, Stat, WriteFlags};
 use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::message::Kind;
@@ -82,13 +83,44 @@ impl<'a> Driver<'a> {
     /// Random operations; with `kills`, servers die for good, never more than may.
     pub async fn run(&mut self, steps: usize, kills: bool) {
         for _ in 0..steps {
-            let (model, rng, now) = (&self.model, &mut self.rng, self.cluster.clock.last());
-            let op = Chooser { model, rng, size_max: self.size_max, now }.op();
             let fault = self.fault(kills);
-            self.step(op, fault).await;
-            self.read_some().await;
-            self.forget_some();
+            self.next(fault).await;
         }
+    }
+
+    async fn next(&mut self, fault: Option<Fault>) {
+        let (model, rng, now) = (&self.model, &mut self.rng, self.cluster.clock.last());
+        let op = Chooser { model, rng, size_max: self.size_max, now }.op();
+        self.step(op, fault).await;
+        self.read_some().await;
+        self.forget_some();
+    }
+
+    /// Random operations, while one server after another is away for so long that nobody waits for it, and comes back.
+    pub async fn run_with_absences(&mut self, absences: usize) {
+        for _ in 0..absences {
+            let slot = self.rng.below(self.cluster.config.servers.len() as u64) as usize;
+            let (node, back) = (&self.cluster.nodes[slot], self.back());
+            node.kill_and_wait().await;
+            let until = Instant::now() + GRACE + Duration::from_millis(self.rng.below(100));
+            while Instant::now() < until {
+                self.next(None).await;
+            }
+            self.cluster.nodes[slot].start();
+            // Changes go on while it makes up for what it missed.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while self.back() == back {
+                if Instant::now() > deadline {
+                    self.fail(&format!("slot {slot} did not come back"));
+                }
+                self.next(None).await;
+            }
+        }
+    }
+
+    /// How often a server came back.
+    fn back(&self) -> usize {
+        self.cluster.events().matches("server back").count()
     }
 
     fn fault(&mut self, kills: bool) -> Option<Fault> {

@@ -171,7 +171,7 @@ impl Round {
     fn fates(&self, brick: usize) -> (usize, usize) {
         let (log, address) = (self.rig.client.errorlog(), self.rig.cluster[brick].address());
         let count = |what: &str| log.matching(&[&format!(" {address} "), what]).len();
-        (count("missed nothing"), count("member dropped"))
+        (count("up to date"), count("member dropped"))
     }
 
     fn note_dropped(&mut self) {

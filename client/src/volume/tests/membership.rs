@@ -1,23 +1,24 @@
-//! Membership: drops, assembly and takeover by two owners, any of which can be cut off from any brick at any moment, and
+//! Membership: drops, returns, assembly and takeover by two owners, any of which can be cut off from any brick at any moment, and
 //! can go at any moment.
 //!
-//! Nothing comes back that was dropped. Who assembles must find every acknowledged write on all current members that it
+//! Who was dropped comes back when it has everything. Who assembles must find every acknowledged write on all current members that it
 //! meets, and a write may be acknowledged only by an owner that knows all before.
 
 use std::collections::BTreeSet;
 
-use net_raid_proto::ids::{BrickId, Generation};
+use net_raid_proto::ids::{BrickId, Generation, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
 
 use super::explore::explore;
 use crate::layout::SlotSet;
-use crate::volume::quorum;
+use crate::volume::quorum::{self, Change};
 
-/// Writes, ownerships, and drops that are begun in all: enough for two owners to do all to each other.
+/// Writes and ownerships in all: enough for two owners to do all to each other.
 const WRITES: u8 = 2;
 const EPOCHS: u8 = 3;
-const DROPS: u8 = 3;
+/// Records that an owner may have to heed.
+const OTHERS: usize = 6;
 /// Records that an owner can begin.
 const VERSIONS: u8 = 16;
 
@@ -47,8 +48,10 @@ struct Owner {
     write: u8,
     /// A record on its way, and the bricks that have it.
     pending: Option<(Record, u8)>,
+    /// Members that are back, until all voters know that.
+    back: u8,
     /// Older records that were met, until one of its own is stored.
-    others: [Option<Record>; 4],
+    others: [Option<Record>; OTHERS],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,7 +59,7 @@ struct State {
     bricks: Vec<Brick>,
     owners: [Option<Owner>; 2],
     acknowledged: u8,
-    drops: u8,
+    changes: u8,
     wrong: Option<&'static str>,
 }
 
@@ -65,6 +68,8 @@ struct Rules {
     level: Level,
     members: u8,
     spares: u8,
+    /// Drops and returns that are begun in all.
+    changes: u8,
     may_begin: fn(&Membership, &[BrickId]) -> bool,
     /// Whether `without` is asked for voters too.
     drop_needs_voters: bool,
@@ -74,17 +79,24 @@ struct Rules {
     confirm: bool,
     /// As long as the record is not confirmed, voters of older ones that were met count too.
     heed_others: bool,
+    /// Who lets a member return goes by the new record before any voter has it, not after all do.
+    believe_first: bool,
+    /// The member that returns is given the record after all other voters have it.
+    back_last: bool,
 }
 
 const REAL: Rules = Rules {
     level: Level::Raid1,
     members: 2,
     spares: 0,
+    changes: 3,
     may_begin: |record, here| quorum::has_members(record, here) && quorum::has_voters(record, here),
     drop_needs_voters: true,
     adopt_when_all: true,
     confirm: true,
     heed_others: true,
+    believe_first: true,
+    back_last: true,
 };
 
 fn bits(mask: u8) -> impl Iterator<Item = u8> {
@@ -112,7 +124,7 @@ impl Rules {
     fn start(&self) -> State {
         let record = Record { version: 1, current: (1 << self.members) - 1, voters: self.all() };
         let bricks = vec![Brick { epoch: 0, record, write: 0 }; usize::from(self.members + self.spares)];
-        State { bricks, owners: [None; 2], acknowledged: 0, drops: 0, wrong: None }
+        State { bricks, owners: [None; 2], acknowledged: 0, changes: 0, wrong: None }
     }
 
     fn membership(&self, record: Record) -> Membership {
@@ -127,20 +139,16 @@ impl Rules {
         Membership { version: record.version.into(), level: self.level, slots, voters: bricks(record.voters) }
     }
 
-    /// The record without members, when the rule allows it.
-    fn without(&self, owner: &Owner, lost: u8, reachable: u8, version: u8) -> Option<Record> {
+    /// The record with a change, when the rule allows it.
+    fn changed(&self, owner: &Owner, change: Change, reachable: u8, version: u8) -> Option<Record> {
         let old = owner.record;
         let membership = self.membership(old);
         let others = owner.others.iter().flatten().filter(|_| self.heed_others).map(|other| self.membership(*other));
         let others: Vec<Membership> = others.collect();
-        let lost = SlotSet(lost.into());
-        let record = match quorum::without(&membership, &others, lost, Generation(0), &bricks(reachable)) {
-            Err(quorum::Shortage::Voters) if !self.drop_needs_voters => {
-                return Some(Record {
-                    version,
-                    current: old.current & !(lost.0 as u8),
-                    voters: old.voters & reachable,
-                });
+        let (back, lost) = (change.back, change.lost.0 as u8);
+        let record = match quorum::changed(&membership, &others, change, Generation(0), &bricks(reachable)) {
+            Err(quorum::Shortage::Voters) if !self.drop_needs_voters && back.is_none() => {
+                return Some(Record { version, current: old.current & !lost, voters: old.voters & reachable });
             }
             record => record.ok()?,
         };
@@ -188,16 +196,16 @@ impl Rules {
             let voters = bits(here & record.voters).map(|number| state.bricks[usize::from(number)].record);
             let others: BTreeSet<Record> = voters.filter(|other| *other != record).collect();
             let others = std::array::from_fn(|at| others.iter().nth(at).copied());
-            let mut owner = Owner { epoch, record, newest, write, pending: None, others };
+            let mut owner = Owner { epoch, record, newest, write, pending: None, back: 0, others };
             let absent = record.current & !here;
             let has = |number: u8| here >> number & 1 == 1 && state.bricks[usize::from(number)].record == record;
             let everywhere = bits(record.voters).all(has);
             if absent != 0 || self.confirm && !everywhere {
                 // They are dropped before anything else; and what another owner broke off becomes the record of all.
-                let Some(next) = self.without(&owner, absent, here, newest + 1) else { continue };
+                let Some(next) = self.changed(&owner, lost_only(absent), here, newest + 1) else { continue };
                 (owner.newest, owner.pending) = (newest + 1, Some((next, 0)));
             } else {
-                owner.others = [None; 4];
+                owner.others = [None; OTHERS];
             }
             after.owners[at] = Some(owner);
             following.push(after);
@@ -209,36 +217,66 @@ impl Rules {
         let serves = |number: u8| state.bricks[usize::from(number)].epoch == owner.epoch;
         let Some((record, stored)) = owner.pending else {
             self.write(state, at, owner, following);
-            for lost in bits(owner.record.current).filter(|_| state.drops < DROPS) {
-                self.drop_members(state, at, owner, 1 << lost, following);
+            if state.changes < self.changes {
+                bits(owner.record.current)
+                    .for_each(|lost| self.begin_change(state, at, owner, lost_only(1 << lost), following));
+                self.bring_back(state, at, owner, following);
             }
             return;
         };
-        for number in bits(record.voters & !stored).filter(|number| serves(*number)) {
+        // Who is back has the record last.
+        let (missing, first) = (record.voters & !stored, record.voters & !stored & !owner.back);
+        let next = if self.back_last && first != 0 { first } else { missing };
+        for number in bits(next).filter(|number| serves(*number)) {
             let mut after = with(Owner { pending: Some((record, stored | 1 << number)), ..owner });
             after.bricks[usize::from(number)].record = record;
             following.push(after);
         }
         let enough = if self.adopt_when_all { stored == record.voters } else { stored != 0 };
         if enough {
-            following.push(with(Owner { record, pending: None, others: [None; 4], ..owner }));
+            following.push(with(Owner { record, pending: None, back: 0, others: [None; OTHERS], ..owner }));
         }
         // A member fails at that: it is dropped with the others.
-        for failed in bits(record.current & record.voters & !stored).filter(|_| state.drops < DROPS) {
+        for failed in bits(record.current & record.voters & !stored).filter(|_| state.changes < self.changes) {
             let lost = owner.record.current & !record.current | 1 << failed;
-            self.drop_members(state, at, owner, lost, following);
+            self.begin_change(state, at, owner, lost_only(lost), following);
+        }
+        if owner.back != 0 {
+            following.push(with(Owner { pending: None, ..owner }));
         }
     }
 
-    fn drop_members(&self, state: &State, at: usize, owner: Owner, lost: u8, following: &mut Vec<State>) {
+    fn begin_change(&self, state: &State, at: usize, owner: Owner, change: Change, following: &mut Vec<State>) {
         let version = owner.newest + 1;
         let mut next: BTreeSet<Record> = BTreeSet::new();
-        let reachable = subsets(owner.record.voters & !lost);
-        next.extend(reachable.filter_map(|reachable| self.without(&owner, lost, reachable, version)));
+        let reachable = subsets(owner.record.voters & !(change.lost.0 as u8));
+        next.extend(reachable.filter_map(|reachable| self.changed(&owner, change, reachable, version)));
         for record in next {
             let owner = Owner { newest: version, pending: Some((record, 0)), ..owner };
             let owners = replaced(state.owners, at, Some(owner));
-            following.push(State { owners, drops: state.drops + 1, ..state.clone() });
+            following.push(State { owners, changes: state.changes + 1, ..state.clone() });
+        }
+    }
+
+    /// A member that is out makes up for what it missed and becomes current again. Nothing is written until that is done, or
+    /// given up.
+    fn bring_back(&self, state: &State, at: usize, owner: Owner, following: &mut Vec<State>) {
+        let serves = |number: &u8| state.bricks[usize::from(*number)].epoch == owner.epoch;
+        let members = (1 << self.members) - 1;
+        for number in bits(members & !owner.record.current).filter(serves) {
+            let mut after = state.clone();
+            after.bricks[usize::from(number)].write = owner.write;
+            let change = Change { lost: SlotSet::default(), back: Some(Slot(number)) };
+            let mut owner = Owner { back: owner.back | 1 << number, ..owner };
+            if !self.believe_first {
+                self.begin_change(&after, at, owner, change, following);
+                continue;
+            }
+            heed(&mut owner.others, owner.record);
+            for reachable in subsets(owner.record.voters) {
+                let Some(record) = self.changed(&owner, change, reachable, owner.newest) else { continue };
+                self.begin_change(&after, at, Owner { record, ..owner }, Change::default(), following);
+            }
         }
     }
 
@@ -269,6 +307,15 @@ impl Rules {
     }
 }
 
+fn lost_only(lost: u8) -> Change {
+    Change { lost: SlotSet(lost.into()), back: None }
+}
+
+fn heed(others: &mut [Option<Record>; OTHERS], record: Record) {
+    *others.iter_mut().find(|other| other.is_none()).expect("room for all records that can be met and tried") =
+        Some(record);
+}
+
 fn replaced(mut owners: [Option<Owner>; 2], at: usize, owner: Option<Owner>) -> [Option<Owner>; 2] {
     owners[at] = owner;
     owners
@@ -277,13 +324,15 @@ fn replaced(mut owners: [Option<Owner>; 2], at: usize, owner: Option<Owner>) -> 
 const VOLUMES: [Rules; 4] = [
     REAL,
     Rules { spares: 1, ..REAL },
-    Rules { members: 3, ..REAL },
-    Rules { level: Level::Raid5, members: 3, ..REAL },
+    Rules { members: 3, changes: 2, ..REAL },
+    Rules { level: Level::Raid5, members: 3, changes: 2, ..REAL },
 ];
 
 #[test]
 fn no_order_of_drops_and_owners_loses_a_write() {
+    let long = std::env::var_os("NET_RAID_LONG").is_some();
     for rules in VOLUMES {
+        let rules = if long { Rules { changes: 3, ..rules } } else { rules };
         let states = rules.try_all().unwrap_or_else(|why| panic!("{why}"));
         println!("{} over {} and {} spares: {states} states", rules.level, rules.members, rules.spares);
         assert!(states > 100);
@@ -303,5 +352,10 @@ fn wrong_rules_of_membership_are_refuted() {
     assert!(refuted(&|rules| Rules { drop_needs_voters: false, ..rules }), "a drop may leave any voters");
     assert!(refuted(&|rules| Rules { adopt_when_all: false, ..rules }), "a drop counts before all know it");
     assert!(refuted(&|rules| Rules { confirm: false, ..rules }), "a record that some have is taken for that of all");
+    assert!(refuted(&|rules| Rules { back_last: false, ..rules }), "who is back may know that before others do");
+    assert!(
+        refuted(&|rules| Rules { believe_first: false, ..rules }),
+        "a return that was broken off left nothing behind"
+    );
     assert!(refuted(&|rules| Rules { heed_others: false, ..rules }), "the newest record is the only one that counts");
 }

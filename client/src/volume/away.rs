@@ -1,0 +1,355 @@
+//! Members whose connection broke a moment ago: what they miss is kept, and done there when they are back.
+//!
+//! Nobody waits for such a member, so the record drops it, durably, and nothing is read from it. But when it is back within
+//! `stall`, what it missed is done there in the order in which it was acknowledged, and a newer record makes it current
+//! again: a server that is restarted costs no copying.
+//!
+//! ```text
+//!            lost, a moment ago                    back, and nothing is missed any more
+//!  current ----------------------> away (backlog) -------------------------------------> current
+//!                                   |
+//!                                   | not back within `stall`, missed too much, refuses something
+//!                                   v
+//!                                  out
+//! ```
+//!
+//! Of two changes the later depends on the earlier only when it began after the other was acknowledged. Each is put into the
+//! backlog before it is acknowledged, so that the backlog has an order in which they can be done.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use net_raid_proto::ids::{Name, ObjectId, Slot};
+use net_raid_proto::message::{Change, Fault, RenameTarget, Request};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::time::{sleep, timeout, timeout_at};
+
+use super::Core;
+use super::fanout::{Ask, Outcome, RESOLVE_MAX, lost_slots};
+use crate::conn::{CallError, LinkState, Response};
+use crate::events::Event;
+
+/// A member that missed more bytes than this stays out: they wait in memory.
+const MISSED_MAX: usize = 512 << 20;
+/// What a request takes in memory besides its payload, roughly.
+const ASK_BYTES: usize = 512;
+/// No change begins for as long as this, at most, while the last of what a member missed is done there.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Between two such pauses, when the first was too short for the changes that were under way.
+const PAUSE_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a change holds while it is under way: no member becomes current again meanwhile.
+pub(super) type Passage = OwnedRwLockReadGuard<()>;
+
+/// What members that are away have missed.
+#[derive(Default)]
+pub(super) struct Away {
+    backlogs: Mutex<BTreeMap<Slot, Backlog>>,
+    gate: Arc<RwLock<()>>,
+}
+
+/// What one member missed, oldest first.
+#[derive(Default)]
+struct Backlog {
+    missed: VecDeque<Missed>,
+    bytes: usize,
+    /// How many requests of each kind to sync an object there are: the last one does for all.
+    syncs: BTreeMap<(ObjectId, bool), usize>,
+}
+
+struct Missed {
+    ask: Ask,
+    /// It may have been done before the connection broke.
+    resend: bool,
+    /// Where its objects were just before it: the member does not know when it was restarted, and has them there still.
+    paths: Vec<(ObjectId, Vec<Name>)>,
+}
+
+impl Missed {
+    fn bytes(&self) -> usize {
+        ASK_BYTES + self.ask.payload.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn sync_of(&self) -> Option<(ObjectId, bool)> {
+        match self.ask.request {
+            Request::Fsync { id, data_only } => Some((id, data_only)),
+            _ => None,
+        }
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, missed: Missed) {
+        self.count(&missed);
+        self.missed.push_back(missed);
+    }
+
+    /// The connection broke before it was done for sure.
+    fn put_back(&mut self, missed: Missed) {
+        self.count(&missed);
+        self.missed.push_front(missed);
+    }
+
+    fn count(&mut self, missed: &Missed) {
+        self.bytes += missed.bytes();
+        if let Some(sync) = missed.sync_of() {
+            *self.syncs.entry(sync).or_default() += 1;
+        }
+    }
+
+    /// The oldest that is still to be done.
+    fn pop(&mut self) -> Option<Missed> {
+        loop {
+            let missed = self.missed.pop_front()?;
+            self.bytes -= missed.bytes();
+            if missed.sync_of().is_none_or(|sync| self.is_last(sync)) {
+                return Some(missed);
+            }
+        }
+    }
+
+    /// Counts a request to sync that was taken out; whether no other one of the kind is left.
+    fn is_last(&mut self, sync: (ObjectId, bool)) -> bool {
+        let left = self.syncs.remove(&sync).unwrap_or(1) - 1;
+        if left > 0 {
+            self.syncs.insert(sync, left);
+        }
+        left == 0
+    }
+}
+
+impl Away {
+    fn backlogs(&self) -> MutexGuard<'_, BTreeMap<Slot, Backlog>> {
+        self.backlogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on what the member misses is kept.
+    pub(super) fn begin(&self, slot: Slot) {
+        self.backlogs().insert(slot, Backlog::default());
+    }
+
+    /// Nothing is kept for it any more; `false` when nothing was.
+    pub(super) fn end(&self, slot: Slot) -> bool {
+        self.backlogs().remove(&slot).is_some()
+    }
+
+    fn pop(&self, slot: Slot) -> Option<Missed> {
+        self.backlogs().get_mut(&slot)?.pop()
+    }
+
+    fn put_back(&self, slot: Slot, missed: Missed) {
+        if let Some(backlog) = self.backlogs().get_mut(&slot) {
+            backlog.put_back(Missed { resend: true, ..missed });
+        }
+    }
+
+    /// Keeps a request for its member, where something is kept for that.
+    ///
+    /// # Errors
+    /// The slot, when it missed too much by now.
+    fn push(&self, missed: Missed) -> Result<(), Slot> {
+        let slot = missed.ask.slot;
+        let mut backlogs = self.backlogs();
+        let Some(backlog) = backlogs.get_mut(&slot) else { return Ok(()) };
+        backlog.push(missed);
+        if backlog.bytes > MISSED_MAX { Err(slot) } else { Ok(()) }
+    }
+
+    /// Lets a change begin.
+    pub(super) async fn enter(&self) -> Passage {
+        Arc::clone(&self.gate).read_owned().await
+    }
+}
+
+/// Why a member that is back cannot make up for what it missed.
+enum Trouble {
+    /// The connection broke again.
+    Lost,
+    /// It stays out.
+    Final(String),
+}
+
+impl Core {
+    /// Takes the requests to members that are away out of `asks`.
+    pub(super) fn take_missed(&self, asks: &mut Vec<Ask>) -> Vec<Ask> {
+        let away = self.members.away();
+        if away.is_empty() {
+            return Vec::new();
+        }
+        let (missed, live) = std::mem::take(asks).into_iter().partition(|ask| away.has(ask.slot));
+        *asks = live;
+        missed
+    }
+
+    /// A change is concluded that all others have: those who `missed` it are to do it, and those who did not answer,
+    /// which may have done it.
+    pub(super) fn owe(&self, missed: Vec<Ask>, asks: Vec<Ask>, outcomes: &[(Slot, Outcome)]) {
+        if missed.is_empty() && lost_slots(outcomes).is_empty() {
+            return;
+        }
+        for (slot, outcome) in outcomes {
+            if let Outcome::Failed(why) = outcome {
+                self.leave_out(*slot, why);
+            }
+        }
+        let lost = lost_slots(outcomes);
+        let lost = asks.into_iter().filter(|ask| lost.has(ask.slot)).map(|ask| (ask, true));
+        for (ask, resend) in missed.into_iter().map(|ask| (ask, false)).chain(lost) {
+            let paths = self.paths_of(&ask.request);
+            if let Err(slot) = self.members.away.push(Missed { ask, resend, paths }) {
+                self.leave_out(slot, &format!("it missed more than {} MiB", MISSED_MAX >> 20));
+            }
+        }
+    }
+
+    /// A change is concluded that the others do not have, and nobody knows whether these do.
+    pub(super) fn leave_out_lost(&self, outcomes: &[(Slot, Outcome)]) {
+        let why = "it may have made a change that the others refused";
+        lost_slots(outcomes).iter().for_each(|slot| self.leave_out(slot, why));
+    }
+
+    /// A member that is away stays out.
+    pub(super) fn leave_out(&self, slot: Slot, why: &str) {
+        if self.members.away.end(slot) {
+            self.members.set_out(slot);
+            self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: why.to_string() });
+        }
+    }
+
+    /// Waits until a member that is away is back, and makes it current again.
+    // No `async fn`: it is begun by what it may end with, a change of the record.
+    pub(super) fn bring_back(self: Arc<Core>, slot: Slot) -> impl Future<Output = ()> + Send {
+        async move {
+            let result = timeout(self.timeout(), self.make_current(slot)).await;
+            let too_long = || Err(format!("it did not make up for what it missed within {:?}", self.timeout()));
+            if let Err(why) = result.unwrap_or_else(|_| too_long()) {
+                self.leave_out(slot, &why);
+            }
+        }
+    }
+
+    async fn make_current(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
+        loop {
+            self.wait_back(slot).await?;
+            match self.make_up(slot).await {
+                Ok(()) => {}
+                Err(Trouble::Lost) => continue,
+                Err(Trouble::Final(why)) => return Err(why),
+            }
+            let Ok(_nothing_begins) = timeout(PAUSE_MAX, self.members.away.gate.write()).await else {
+                sleep(PAUSE_AGAIN).await;
+                continue;
+            };
+            match self.make_up(slot).await {
+                Ok(()) => return self.reinstate(slot).await.map_err(|error| error.to_string()),
+                Err(Trouble::Lost) => {}
+                Err(Trouble::Final(why)) => return Err(why),
+            }
+        }
+    }
+
+    /// Waits for the connection, for `stall` from when it broke.
+    async fn wait_back(&self, slot: Slot) -> Result<(), String> {
+        let conn = self.members.conn(slot);
+        let mut states = conn.watch();
+        let Some(broke_at) = conn.broke_at() else { return Err("it stopped answering".into()) };
+        let back = states.wait_for(|state| matches!(state, LinkState::Up(_) | LinkState::Closed));
+        match timeout_at(broke_at + self.config.stall, back).await {
+            Ok(Ok(state)) if matches!(*state, LinkState::Up(_)) => Ok(()),
+            Ok(_) => Err("the volume was closed".into()),
+            Err(_) => Err(match conn.state() {
+                LinkState::Lost(why) => why.to_string(),
+                _ => "it does not answer".into(),
+            }),
+        }
+    }
+
+    /// Has a member do what it missed, one by one, until nothing is left.
+    async fn make_up(&self, slot: Slot) -> Result<(), Trouble> {
+        while let Some(missed) = self.members.away.pop(slot) {
+            match self.outcome_of(self.redo(&missed).await) {
+                Outcome::Done => {}
+                Outcome::Lost(_) => {
+                    self.members.away.put_back(slot, missed);
+                    return Err(Trouble::Lost);
+                }
+                Outcome::Failed(why) => return Err(Trouble::Final(why)),
+                Outcome::Errno(errno) => {
+                    let what = std::io::Error::from_raw_os_error(errno);
+                    return Err(Trouble::Final(format!("it refuses a change that the others made: {what}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a member again for what it missed.
+    async fn redo(&self, Missed { ask, resend, paths }: &Missed) -> Result<Response, CallError> {
+        let conn = self.members.conn(ask.slot);
+        let resend = Arc::new(AtomicBool::new(*resend));
+        for _ in 0..RESOLVE_MAX {
+            let unknown = match conn.call_telling(&ask.request, ask.payload.clone(), Vec::new(), &resend).await {
+                Err(CallError::Fault(Fault::Unresolved(id))) => id,
+                other => return other,
+            };
+            match paths.iter().find(|(id, _)| *id == unknown) {
+                Some((id, path)) => {
+                    let request = Request::Resolve { id: *id, path: path.clone() };
+                    conn.call(&request, Vec::new(), Vec::new(), false).await?;
+                }
+                None => self.search(ask.slot, unknown).await?,
+            }
+        }
+        Err(CallError::Fault(Fault::Errno(libc::ESTALE)))
+    }
+
+    fn paths_of(&self, request: &Request) -> Vec<(ObjectId, Vec<Name>)> {
+        let Some(paths) = self.paths.get() else { return Vec::new() };
+        objects(request).into_iter().filter_map(|id| Some((id, paths.path_of(id)?))).collect()
+    }
+
+    /// For a volume that is closed: waits until nobody is away any more, one way or the other.
+    pub(super) async fn nobody_away(&self) {
+        let mut seen = self.members.watch();
+        let deadline = tokio::time::Instant::now() + self.config.stall * 2;
+        while !self.members.away().is_empty() && self.members.wait_change(&mut seen, deadline).await {}
+    }
+}
+
+/// The objects that must be there before a request can be done.
+fn objects(request: &Request) -> Vec<ObjectId> {
+    let change = match request {
+        Request::Change { change, .. } => change,
+        Request::Fsync { id, .. } => return vec![*id],
+        _ => return Vec::new(),
+    };
+    match change {
+        Change::Create { parent, .. } => vec![*parent],
+        Change::Attach { parent, .. } => vec![*parent],
+        Change::Link { id, parent, .. }
+        | Change::Unlink { parent, id, .. }
+        | Change::Rmdir { parent, id, .. }
+        | Change::Detach { parent, id, .. } => vec![*parent, *id],
+        Change::Rename { parent, id, new_parent, target, .. } => {
+            let other = match target {
+                RenameTarget::Absent => None,
+                RenameTarget::Replace { id, .. } | RenameTarget::Exchange { id } => Some(*id),
+            };
+            [*parent, *id, *new_parent].into_iter().chain(other).collect()
+        }
+        Change::SetAttr { id, .. }
+        | Change::SetXattr { id, .. }
+        | Change::RemoveXattr { id, .. }
+        | Change::Write { id, .. }
+        | Change::Truncate { id, .. }
+        | Change::Punch { id, .. }
+        | Change::Allocate { id, .. }
+        | Change::Purge { id, .. } => vec![*id],
+    }
+}
+
+#[cfg(test)]
+mod tests;
