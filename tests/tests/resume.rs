@@ -94,7 +94,8 @@ fn write(path: &Path, progress: &Progress) {
     let mut round = 0;
     while progress.goes_on() {
         progress.timed(|| {
-            file.write_all_at(&Pattern::of(2).bytes(round * STEP, STEP as usize), round * STEP).expect("no write fails");
+            file.write_all_at(&Pattern::of(2).bytes(round * STEP, STEP as usize), round * STEP)
+                .expect("no write fails");
             file.write_all_at(&round.to_le_bytes(), 0).expect("no overwrite fails");
         });
         if round.is_multiple_of(16) {
