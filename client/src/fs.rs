@@ -47,6 +47,7 @@ pub struct Fs {
     table: Arc<table::Table>,
     directories: dir::Directories,
     next_handle: AtomicU64,
+    told: open::Told,
     tasks: tasks::Tasks,
 }
 
@@ -63,6 +64,7 @@ impl Fs {
             table,
             directories: dir::Directories::default(),
             next_handle: AtomicU64::new(1),
+            told: open::Told::default(),
             tasks: tasks::Tasks::new(tokio::runtime::Handle::current()),
         })
     }

@@ -60,10 +60,15 @@ impl Fs {
         let mtime = (!flags.from_cache).then_some(now);
         let killing = if flags.kill_suidgid { Some(self.begin_kill(&inode).await?) } else { None };
         let meta = WriteMeta { mtime, mode: killing.as_ref().and_then(|killing| killing.mode), now };
-        let offset = match flags.append {
-            true => self.volume.append(file, data, meta).await?,
-            false => self.volume.write(file, offset, data, meta).await.map(|()| offset)?,
+        let written = match flags.append {
+            true => self.volume.append(file, data, meta).await,
+            false => self.volume.write(file, offset, data, meta).await.map(|()| offset),
         };
+        if flags.from_cache && written.is_err() {
+            // No program waits for this write.
+            inode.state().failed_writes += 1;
+        }
+        let offset = written?;
         inode.wrote(offset, len as u64, old_size, mtime);
         if let Some(mode) = meta.mode {
             let mut state = inode.state();

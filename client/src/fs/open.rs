@@ -1,7 +1,8 @@
 //! Open files.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,6 +18,24 @@ use crate::volume::Volume;
 const WRITABLE: u64 = 1;
 /// Objects whose times are sent at the same time when the file system ends.
 const SENT_AT_ONCE: usize = 64;
+
+/// Failed writes of dirty pages that open files were told of: by handle, of those that may write.
+///
+/// A kernel says to one close(2) or fsync(2) that pages were lost, and forgets it; but everybody who may have written them
+/// has to hear of that.
+#[derive(Default)]
+pub(super) struct Told(Mutex<HashMap<u64, u64>>);
+
+impl Told {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so many failures are news to the file.
+    fn is_news(&self, handle: u64, failed: u64) -> bool {
+        self.all().get_mut(&handle).is_some_and(|told| std::mem::replace(told, failed) != failed)
+    }
+}
 
 impl Fs {
     /// Opens a regular file; the handle. O_TRUNC is obeyed, for a kernel that leaves it to us (FUSE_ATOMIC_O_TRUNC).
@@ -41,17 +60,20 @@ impl Fs {
     /// acknowledged them, so nothing is left to do: they survive kill -9 of everything.
     ///
     /// # Errors
-    /// None so far.
-    pub async fn flush(&self, id: ObjectId, _handle: u64) -> Result<(), Errno> {
-        if let Some(inode) = self.table.get(id) {
+    /// EIO, once an open file, when dirty pages could not be written since it was opened.
+    pub async fn flush(&self, id: ObjectId, handle: u64) -> Result<(), Errno> {
+        let Some(inode) = self.table.get(id) else { return Ok(()) };
+        let failed = {
             let mut state = inode.state();
             state.unflushed &= state.writers > 1;
-        }
-        Ok(())
+            state.failed_writes
+        };
+        if self.told.is_news(handle, failed) { Err(Errno::EIO) } else { Ok(()) }
     }
 
     /// The last descriptor of an open file is closed.
     pub fn release(&self, id: ObjectId, handle: u64) {
+        self.told.all().remove(&handle);
         let Some(inode) = self.table.get(id) else { return };
         if inode.closed(handle & WRITABLE != 0) {
             self.purge(id);
@@ -83,7 +105,13 @@ impl Fs {
     pub(super) fn new_handle(&self, inode: &Inode, flags: i32) -> Result<u64, Errno> {
         let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
         inode.opened(writable)?;
-        Ok(self.next_handle.fetch_add(1, Ordering::Relaxed) << 1 | if writable { WRITABLE } else { 0 })
+        let number = self.next_handle.fetch_add(1, Ordering::Relaxed) << 1;
+        if !writable {
+            return Ok(number);
+        }
+        let handle = number | WRITABLE;
+        self.told.all().insert(handle, inode.state().failed_writes);
+        Ok(handle)
     }
 
     /// Notes that an object was read.
