@@ -146,7 +146,9 @@ impl<D: Disk> Brick<D> {
             return Err(errno(libc::EIO));
         }
         let side = if meta.records == Records::Side { Some(self.open_side(id)?) } else { None };
-        Ok(Some(Node::new(kind, handle, State::new(meta, side, FileDigest::Found, orphan))))
+        let mut state = State::new(meta, side, FileDigest::Found, orphan);
+        self.mend_records(id, &mut state)?;
+        Ok(Some(Node::new(kind, handle, state)))
     }
 
     /// The record file, made when it is missing: then every block counts as never written, does not
