@@ -17,7 +17,7 @@ use super::record::RECORD_LEN;
 use crate::disk::{Disk, Stat};
 
 /// Most directories between the root and an object: more means a loop in the table.
-const DEPTH_MAX: usize = 100_000;
+pub(super) const DEPTH_MAX: usize = 100_000;
 /// Names opened in one call: 15 of the longest stay below PATH_MAX.
 const NAMES_PER_OPEN: usize = 15;
 /// Foreign objects that are logged before the brick falls silent about them.
