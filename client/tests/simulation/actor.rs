@@ -371,7 +371,13 @@ impl Actor {
         let with = |history: &mut ActorHistory, change: &mut dyn FnMut(&mut FileHistory)| {
             change(history.files.get_mut(&id).expect("a file of the actor"))
         };
-        self.with(|history| with(history, &mut |file| file.content.begin(next.clone())));
+        let writing = what.starts_with("write");
+        self.with(|history| {
+            with(history, &mut |file| {
+                file.content.begin(next.clone());
+                file.writing = writing;
+            });
+        });
         match call.await {
             Ok(_) => {
                 let tick = self.history().next_tick();
