@@ -209,17 +209,21 @@ impl Core {
     ) -> Result<G, ApplyError> {
         let core = Arc::clone(self);
         let undo = self.undo_of(&asks);
+        let deadline = self.patience_ends();
         let finish = tokio::spawn(async move {
-            let outcomes = core.until_all(asks, outcomes).await?;
-            match judge(&outcomes) {
-                Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
-                    Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
-                    Taken::Stays => Ok(guard),
-                },
-                verdict => Ok(core.conclude(verdict).await.map(|()| guard)?),
-            }
+            let finish = async {
+                let outcomes = core.until_all(asks, outcomes).await?;
+                match judge(&outcomes) {
+                    Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
+                        Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
+                        Taken::Stays => Ok(guard),
+                    },
+                    verdict => Ok(core.conclude(verdict).await.map(|()| guard)?),
+                }
+            };
+            core.overdue.watch(deadline, finish).await
         });
-        match timeout_at(self.patience_ends(), finish).await {
+        match timeout_at(deadline, finish).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(VolumeError::Lost("the operation was broken off".into()).into()),
             Err(_) => Err(VolumeError::Lost("too few servers answer".into()).into()),

@@ -106,7 +106,10 @@ impl Members {
     }
 
     pub(super) fn note_taken_over(&self, fault: &Fault) {
-        let _ = self.taken_over.set(format!("this client no longer owns the volume: {fault}"));
+        if self.taken_over.set(format!("this client no longer owns the volume: {fault}")).is_ok() {
+            // Whoever waits for servers waits in vain.
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// Waits until some connection changes; `false` when `deadline` came first.
