@@ -13,6 +13,7 @@ mod file;
 mod gather;
 mod generation;
 mod members;
+mod patience;
 pub mod plan;
 mod query;
 mod quorum;
@@ -43,6 +44,7 @@ use crate::events::{Event, EventLog};
 use crate::world::World;
 use checkpoint::Checkpoints;
 use members::Members;
+use patience::Overdue;
 
 /// Tells where objects are, for bricks that forgot.
 pub trait PathSource: Send + Sync {
@@ -68,6 +70,7 @@ struct Core {
     events: Arc<EventLog>,
     members: Members,
     checkpoints: Checkpoints,
+    overdue: Overdue,
     paths: OnceLock<Arc<dyn PathSource>>,
     next_object: AtomicU64,
     next_transaction: AtomicU64,

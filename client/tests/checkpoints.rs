@@ -460,3 +460,33 @@ fn a_write_that_finds_a_log_full_is_made_again_after_a_checkpoint() {
         }
     });
 }
+
+/// One server answers reads, and may not decide alone that the others are out.
+#[test]
+fn nothing_waits_for_ever_for_a_change_that_waits_for_servers() {
+    block_on(async {
+        let (cluster, volume, file) = prepared(1, 4).await;
+        let other = create(&volume, "g").await;
+        write(&volume, &other, 0, 100).await.unwrap();
+        for node in &cluster.nodes[1..] {
+            node.kill_and_wait().await;
+        }
+        let patience = (cluster.config.timeout + cluster.config.stall) * 2;
+        for _ in 0..2 {
+            let written = tokio::time::timeout(patience, write(&volume, &file, 0, 4096)).await;
+            assert_eq!(written, Ok(Err(libc::EIO)), "the first write waits for servers, the next one for the first");
+        }
+        let synced = tokio::join!(
+            tokio::time::timeout(patience, volume.sync_all()),
+            tokio::time::timeout(patience, volume.sync_all()),
+        );
+        assert!(synced.0.unwrap().is_err() && synced.1.unwrap().is_err());
+        assert_eq!(common::read_all(&volume, &other).await.len(), 100);
+        cluster.nodes[1..].iter().for_each(|node| node.start());
+        let deadline = tokio::time::Instant::now() + patience;
+        while write(&volume, &file, 0, 4096).await.is_err() || volume.sync_all().await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "it goes on when they are back");
+        }
+        volume.close().await;
+    });
+}

@@ -390,6 +390,7 @@ impl Assembly<'_> {
             events: Arc::clone(self.events),
             members,
             checkpoints,
+            overdue: super::patience::Overdue::default(),
             paths: OnceLock::new(),
             next_object: AtomicU64::new(2),
             next_transaction: AtomicU64::new(first_transaction),

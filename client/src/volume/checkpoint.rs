@@ -96,7 +96,7 @@ impl Core {
     pub(super) async fn checkpoint(self: &Arc<Core>) -> Result<(), VolumeError> {
         let checkpoints = &self.checkpoints;
         let target = checkpoints.generations.now();
-        let mut unfinished = checkpoints.unfinished.lock().await;
+        let mut unfinished = self.patiently(checkpoints.unfinished.lock()).await?;
         // Twice after one that failed; not at all when the one that was waited for began late enough.
         while checkpoints.completed() < target {
             let generation = *unfinished.get_or_insert_with(|| self.end_generation());
@@ -116,25 +116,13 @@ impl Core {
     }
 
     async fn complete(self: &Arc<Core>, generation: Generation) -> Result<(), VolumeError> {
-        self.drained(generation).await?;
+        self.patiently(self.checkpoints.generations.drained(generation)).await?;
         self.request_all(Request::Checkpoint { generation }).await?;
         self.request_all(Request::Complete { generation }).await?;
         self.checkpoints.completed.store(generation.0, Ordering::Release);
         // What the next generation has in the logs by now, the next write tells.
         self.checkpoints.logged.store(0, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Waits for all changes up to `generation`; gives up when the servers that these wait for stay away.
-    async fn drained(&self, generation: Generation) -> Result<(), VolumeError> {
-        let mut drained = std::pin::pin!(self.checkpoints.generations.drained(generation));
-        loop {
-            match timeout(self.timeout(), drained.as_mut()).await {
-                Ok(()) => return Ok(()),
-                Err(_) if self.members.is_offline() => return Err(VolumeError::Lost("too few servers answer".into())),
-                Err(_) => {}
-            }
-        }
     }
 
     /// Carries out an operation that needs room in the logs. One that finds none there, rather than on the disks, is

@@ -189,17 +189,13 @@ impl Core {
                 Ok(guard)
             }
             Verdict::Refused(errno) if dropped => {
-                self.refused(errno, &outcomes);
+                // Those that did not answer do not have it either, unless it was for want of space.
+                if is_for_space(errno) {
+                    self.leave_out_lost(&outcomes);
+                }
                 Err(VolumeError::Errno(errno).into())
             }
             _ => self.outlast((asks, missed), outcomes, (guard, ticket, passage)).await,
-        }
-    }
-
-    /// All that answered refused a change. Those that did not answer do not have it either, unless it was for want of space.
-    fn refused(&self, errno: i32, outcomes: &[(Slot, Outcome)]) {
-        if is_for_space(errno) {
-            self.leave_out_lost(outcomes);
         }
     }
 
@@ -232,61 +228,88 @@ impl Core {
         outcomes: Vec<(Slot, Outcome)>,
         (guard, ticket, passage): (G, Option<Ticket>, Passage),
     ) -> Result<G, ApplyError> {
+        // Members that are away may be what this waits for: they do the change when they are back, whatever becomes of it.
+        let early = missed.iter().map(|ask| ask.slot).collect();
+        self.owe(missed, Vec::new(), &[]);
+        drop(passage);
         let core = Arc::clone(self);
-        let undo = self.undo_of(&asks);
+        let deadline = self.patience_ends();
         let finish = tokio::spawn(async move {
-            let _passage = passage;
-            let (asks, outcomes) = core.until_all(asks, outcomes).await?;
-            match judge(&outcomes) {
-                Verdict::Undo(errno) => {
-                    core.leave_out_lost(&outcomes);
-                    match core.take_back(undo, &outcomes, errno).await? {
-                        Taken::Back => return Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
-                        Taken::Stays => core.owe(missed, Vec::new(), &[]),
-                    }
+            let finish = async {
+                match core.finish(asks, outcomes, early).await {
+                    Ok(Ok(())) => Ok(guard),
+                    Ok(Err(errno)) => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
+                    Err(error) => Err(error.into()),
                 }
-                Verdict::Differs(slots, errno) => {
-                    core.part_with(slots, errno).await?;
-                    core.owe(missed, asks, &outcomes);
-                }
-                Verdict::Done => core.owe(missed, asks, &outcomes),
-                Verdict::Refused(errno) => {
-                    core.refused(errno, &outcomes);
-                    return Err(VolumeError::Errno(errno).into());
-                }
-                Verdict::Nobody => {
-                    core.leave_out_lost(&outcomes);
-                    return Err(VolumeError::Lost("no server answered".into()).into());
-                }
-            }
-            Ok(guard)
+            };
+            core.overdue.watch(deadline, finish).await
         });
-        match timeout_at(self.patience_ends(), finish).await {
+        match timeout_at(deadline, finish).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(VolumeError::Lost("the operation was broken off".into()).into()),
             Err(_) => Err(VolumeError::Lost("too few servers answer".into()).into()),
         }
     }
 
+    /// Sees to it that all current members have a change, or none has it: the errno then. Members in `early` do it when they
+    /// are back.
+    async fn finish(
+        self: &Arc<Core>,
+        asks: Vec<Ask>,
+        outcomes: Vec<(Slot, Outcome)>,
+        early: SlotSet,
+    ) -> Result<Result<(), i32>, VolumeError> {
+        let undo = self.undo_of(&asks);
+        let (passage, asks, mut outcomes) = self.until_all(asks, outcomes).await?;
+        match judge(&outcomes) {
+            Verdict::Done => self.owe(Vec::new(), asks, &outcomes),
+            Verdict::Refused(errno) if !is_for_space(errno) => return Ok(Err(errno)),
+            Verdict::Refused(errno) | Verdict::Undo(errno) => {
+                self.leave_out_lost(&outcomes);
+                early.iter().for_each(|slot| self.leave_out(slot, "it may have a change that was taken back"));
+                outcomes.extend(early.and(self.members.current()).iter().map(|slot| (slot, Outcome::Done)));
+                drop(passage);
+                if done_slots(&outcomes).is_empty() {
+                    return Ok(Err(errno));
+                }
+                if let Taken::Back = self.take_back(undo, &outcomes, errno).await? {
+                    return Ok(Err(errno));
+                }
+            }
+            Verdict::Differs(slots, errno) => {
+                self.owe(Vec::new(), asks, &outcomes);
+                drop(passage);
+                self.part_with(slots, errno).await?;
+            }
+            Verdict::Nobody => {
+                self.leave_out_lost(&outcomes);
+                return Err(VolumeError::Lost("no server answered".into()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// Repeats the change for members that are lost, whenever one comes back, until the last of them may be dropped. Returns
-    /// what was asked of these.
+    /// what was asked of these; none of them can be back as long as the caller has the passage.
     async fn until_all(
         self: &Arc<Core>,
         mut asks: Vec<Ask>,
         mut outcomes: Vec<(Slot, Outcome)>,
-    ) -> Result<(Vec<Ask>, Vec<(Slot, Outcome)>), VolumeError> {
+    ) -> Result<(Passage, Vec<Ask>, Vec<(Slot, Outcome)>), VolumeError> {
         let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
             asks.retain(|ask| lost.has(ask.slot));
+            let passage = self.members.away.enter().await;
             if lost.is_empty() {
-                return Ok((asks, outcomes));
+                return Ok((passage, asks, outcomes));
             }
             match self.drop_lost(&outcomes).await {
-                Ok(()) => return Ok((asks, outcomes)),
+                Ok(()) => return Ok((passage, asks, outcomes)),
                 Err(error) => tracing::debug!(volume = self.config.name, %error, "members cannot be dropped yet"),
             }
+            drop(passage);
             if seen.changed().await.is_err() {
                 return Err(closed());
             }
@@ -325,8 +348,9 @@ impl Core {
         let mut asks: Vec<Ask> = done.iter().map(ask).collect();
         let _ticket = self.number(&mut asks);
         let outcomes = self.round(&asks, false).await;
-        let (_, outcomes) = self.until_all(asks, outcomes).await?;
+        let (passage, _, outcomes) = self.until_all(asks, outcomes).await?;
         self.leave_out_lost(&outcomes);
+        drop(passage);
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
     }
 

@@ -161,7 +161,10 @@ impl Members {
     }
 
     pub(super) fn note_taken_over(&self, fault: &Fault) {
-        let _ = self.taken_over.set(format!("this client no longer owns the volume: {fault}"));
+        if self.taken_over.set(format!("this client no longer owns the volume: {fault}")).is_ok() {
+            // Whoever waits for servers waits in vain.
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// Waits until some connection changes; `false` when `deadline` came first.
@@ -418,6 +421,7 @@ impl Core {
         self.members.stand(&record, away);
         *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
         self.members.heed(Vec::new());
+        self.check_online();
         self.members.changed.send_modify(|count| *count += 1);
     }
 

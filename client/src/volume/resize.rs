@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use net_raid_proto::ids::{Slot, Timestamp};
 use net_raid_proto::layout::Level;
-use net_raid_proto::message::{Change, SetAttr};
+use net_raid_proto::message::{Change, Request, SetAttr};
 
 use super::fanout::{ApplyError, Ask};
 use super::{Core, File, VolumeError, WriteMeta};
@@ -41,6 +41,8 @@ impl Core {
     }
 
     /// What stays of the last stripe of `size` bytes must have zeros, and parity of zeros, where bytes up to `old` are cut off.
+    /// The zeros are durable everywhere when this returns, with all that was written before: a cut cannot be taken back, and
+    /// what is left of a block in which it is made must not be either.
     pub(super) async fn clear_tail(
         self: &Arc<Core>,
         file: &File,
@@ -59,6 +61,9 @@ impl Core {
             let next = at + step.len() as u64;
             guard = self.write_over(file, old, at, step, WriteMeta::default(), guard).await?;
             at = next;
+        }
+        if size < end {
+            self.request_all(Request::Fsync { id: file.id, data_only: true }).await?;
         }
         Ok(guard)
     }

@@ -147,23 +147,16 @@ impl Core {
 
     /// Locks stripes; gives up when the servers that the holder waits for stay away.
     pub(super) async fn lock(
-        &self,
+        self: &Arc<Core>,
         file: &File,
         first: u64,
         last: u64,
         exclusive: bool,
     ) -> Result<RangeGuard, VolumeError> {
-        let mut waiting = std::pin::pin!(file.locks.lock(first, last, exclusive));
-        loop {
-            match tokio::time::timeout(self.timeout(), waiting.as_mut()).await {
-                Ok(guard) => return Ok(guard),
-                Err(_) if self.members.is_offline() => return Err(VolumeError::Lost("too few servers answer".into())),
-                Err(_) => {}
-            }
-        }
+        self.patiently(file.locks.lock(first, last, exclusive)).await
     }
 
-    pub(super) async fn lock_all(&self, file: &File) -> Result<RangeGuard, VolumeError> {
+    pub(super) async fn lock_all(self: &Arc<Core>, file: &File) -> Result<RangeGuard, VolumeError> {
         self.lock(file, 0, u64::MAX, true).await
     }
 

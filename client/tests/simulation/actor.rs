@@ -10,8 +10,7 @@ use net_raid_proto::ids::ObjectId;
 use net_raid_server::disk::sim::Random;
 
 use crate::content::{BLOCK, Content};
-use crate::history::{ActorHistory, FileHistory, History, NEW, Names, Place, Sort};
-use crate::known;
+use crate::history::{ActorHistory, FileHistory, History, NEW, Names, Place, Sort, Window};
 use crate::trace::Trace;
 
 const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
@@ -321,6 +320,11 @@ impl Actor {
         let fs = self.fs.clone();
         let open = sort == Some(Sort::File) && self.random.chance(3);
         let text = place.1.as_bytes();
+        let (history, index) = (Arc::clone(&self.history), self.index);
+        let written = |change: &dyn Fn(&mut Window<Content>)| {
+            let mut history = history.lock().unwrap();
+            change(&mut history.actors[index].files.get_mut(&id).expect("a file of the actor").content);
+        };
         let call = async {
             if sort == Some(Sort::Directory) {
                 return fs.rmdir(place.0, text).await;
@@ -329,8 +333,13 @@ impl Actor {
             let removed = fs.unlink(place.0, text).await;
             if let Some(handle) = handle {
                 if removed.is_ok() {
-                    // What happens to it now is nobody's business, but must not hurt.
-                    let _ = fs.write(id, handle, 100, vec![7; 5000].into(), WriteFlags::default()).await;
+                    // Nobody sees it, unless the name comes back because the power is lost.
+                    let data = vec![7; 5000];
+                    written(&|content| content.begin(content.last().written(100, &data)));
+                    if fs.write(id, handle, 100, data.clone().into(), WriteFlags::default()).await.is_ok() {
+                        let tick = history.lock().unwrap().tick;
+                        written(&|content| content.done(tick));
+                    }
                 }
                 fs.release(id, handle);
             }
@@ -362,7 +371,13 @@ impl Actor {
         let with = |history: &mut ActorHistory, change: &mut dyn FnMut(&mut FileHistory)| {
             change(history.files.get_mut(&id).expect("a file of the actor"))
         };
-        self.with(|history| with(history, &mut |file| file.content.begin(next.clone())));
+        let writing = what.starts_with("write");
+        self.with(|history| {
+            with(history, &mut |file| {
+                file.content.begin(next.clone());
+                file.writing = writing;
+            });
+        });
         match call.await {
             Ok(_) => {
                 let tick = self.history().next_tick();
@@ -434,8 +449,6 @@ impl Actor {
             1 => old.size + self.random.below(100_000),
             _ => self.random.below(old.size + 1),
         };
-        let whole = size / self.stripe * self.stripe;
-        let size = if known::CUTS_WITHIN_STRIPES || size >= old.size { size } else { whole };
         let set = SetAttrs { size: Some(size), ..SetAttrs::default() };
         let fs = self.fs.clone();
         let call = fs.setattr(&ROOT, id, set);

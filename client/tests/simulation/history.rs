@@ -99,6 +99,8 @@ pub struct FileHistory {
     pub content: Window<Content>,
     pub mode: Window<u32>,
     pub xattr: Window<Option<Vec<u8>>>,
+    /// The change of content that is under way is a write, of which a part may be done.
+    pub writing: bool,
 }
 
 impl FileHistory {
@@ -107,6 +109,7 @@ impl FileHistory {
             content: Window::new(tick, content),
             mode: Window::new(tick, mode),
             xattr: Window::new(tick, xattr),
+            writing: false,
         }
     }
 

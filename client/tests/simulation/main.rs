@@ -16,7 +16,6 @@ mod crash;
 mod deposed;
 mod faults;
 mod history;
-mod known;
 mod machine;
 mod network;
 mod recovery;

@@ -183,12 +183,14 @@ impl<D: Disk> Brick<D> {
         let mut bytes = Vec::new();
         for (number, spot) in &overlay.spots {
             let offset = number * BLOCK_SIZE as u64;
-            let stored = u64::from(spot.stored).min(len.saturating_sub(offset)) as usize;
-            if stored == 0 {
+            let reached = len.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize;
+            if reached == 0 {
                 continue;
             }
             bytes.clear();
-            log.read(&self.disk, spot.file, spot.at, stored, &mut bytes)?;
+            log.read(&self.disk, spot.file, spot.at, reached.min(spot.stored as usize), &mut bytes)?;
+            // A file that was cut here and has grown since may have its old bytes behind these after a power loss.
+            bytes.resize(reached, 0);
             self.disk.write_at(&node.handle, &bytes, offset).map_err(|short| short.source)?;
         }
         Ok(())

@@ -230,7 +230,7 @@ impl<D: Disk> Brick<D> {
         self.reserve_records(&node, &mut state, parts)?;
         let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
         let parts = self.logged_parts(&state, overlay, parts)?;
-        let outcome = self.write_fresh(&node, &parts, payload).and_then(|fresh| {
+        let outcome = self.write_fresh(&node, before.size, &parts, payload).and_then(|fresh| {
             let end = parts.iter().map(|part| offset_of(&part.part) + u64::from(part.stored)).max().unwrap_or(0);
             if end > before.size && end > fresh {
                 self.disk.truncate(&node.handle, end)?;
@@ -293,15 +293,18 @@ impl<D: Disk> Brick<D> {
         Ok(logged)
     }
 
-    /// Writes blocks that have no content yet; returns where the last ends, 0 when there is none.
-    fn write_fresh(&self, node: &Node<D>, parts: &[LoggedPart], payload: &[u8]) -> Result<u64> {
+    /// Writes blocks that have no content yet into a file of `len` bytes; returns where the last ends, 0 when there is none.
+    fn write_fresh(&self, node: &Node<D>, len: u64, parts: &[LoggedPart], payload: &[u8]) -> Result<u64> {
         let mut pieces = Vec::new();
         let mut at = 0;
         for LoggedPart { part, stored, digests, logged } in parts {
             for i in 0..digests.0.len() {
                 if logged >> i & 1 == 0 {
-                    let stored = stored_of(*stored, i) as usize;
-                    let extent = Extent { offset: offset_of(part) + (i * BLOCK_SIZE) as u64, len: BLOCK_SIZE, stored };
+                    let offset = offset_of(part) + (i * BLOCK_SIZE) as u64;
+                    // What a power loss left there of a write that did not survive must not stay behind the new bytes.
+                    let reached = len.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize;
+                    let stored = reached.max(stored_of(*stored, i) as usize);
+                    let extent = Extent { offset, len: BLOCK_SIZE, stored };
                     pieces.push((at + i * BLOCK_SIZE, extent));
                 }
             }

@@ -17,7 +17,7 @@ use super::record::RECORD_LEN;
 use crate::disk::{Disk, Stat};
 
 /// Most directories between the root and an object: more means a loop in the table.
-const DEPTH_MAX: usize = 100_000;
+pub(super) const DEPTH_MAX: usize = 100_000;
 /// Names opened in one call: 15 of the longest stay below PATH_MAX.
 const NAMES_PER_OPEN: usize = 15;
 /// Foreign objects that are logged before the brick falls silent about them.
@@ -146,7 +146,9 @@ impl<D: Disk> Brick<D> {
             return Err(errno(libc::EIO));
         }
         let side = if meta.records == Records::Side { Some(self.open_side(id)?) } else { None };
-        Ok(Some(Node::new(kind, handle, State::new(meta, side, FileDigest::Found, orphan))))
+        let mut state = State::new(meta, side, FileDigest::Found, orphan);
+        self.mend_records(id, &mut state)?;
+        Ok(Some(Node::new(kind, handle, state)))
     }
 
     /// The record file, made when it is missing: then every block counts as never written, does not

@@ -49,6 +49,9 @@ pub(super) struct State<D: Disk> {
     pub(super) side_new: bool,
     /// Without a name.
     pub(super) orphan: bool,
+    /// What is above the name that is known has the object's stamp too. Not known after a start, nor when a name has gone by
+    /// which the object was stamped: it may have others.
+    pub(super) anchored: bool,
     /// Whether a directory hands an ACL down, once somebody asked.
     pub(super) default_acl: Option<bool>,
 }
@@ -105,6 +108,7 @@ impl<D: Disk> State<D> {
             unsynced: true,
             side_new: true,
             orphan,
+            anchored: false,
             default_acl: None,
         }
     }

@@ -43,10 +43,19 @@ impl Record {
         if bytes.iter().all(|&byte| byte == 0) {
             return Record::BLANK;
         }
-        let crc = u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"));
-        if crc != crc32c::crc32c(&bytes[4..]) {
+        if is_torn(bytes) {
             return Record { generation: Generation(0), digests: [UNKNOWN; BLOCKS_PER_UNIT] };
         }
+        Record::as_it_stands(bytes)
+    }
+
+    /// A record that was torn while it was overwritten. What the old and the new one have in common is right in it, and of
+    /// the rest nothing may be. `None` when it is whole.
+    pub(super) fn decode_torn(bytes: &[u8; RECORD_LEN]) -> Option<Record> {
+        is_torn(bytes).then(|| Record::as_it_stands(bytes))
+    }
+
+    fn as_it_stands(bytes: &[u8; RECORD_LEN]) -> Record {
         let generation = u32::from_le_bytes(bytes[4..8].try_into().expect("4 bytes"));
         let mut record = Record::hole(Generation(generation.into()));
         for (digest, place) in record.digests.iter_mut().zip(bytes[8..].chunks_exact(16)) {
@@ -54,6 +63,11 @@ impl Record {
         }
         record
     }
+}
+
+fn is_torn(bytes: &[u8; RECORD_LEN]) -> bool {
+    let crc = u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"));
+    crc != crc32c::crc32c(&bytes[4..]) && bytes.iter().any(|&byte| byte != 0)
 }
 
 /// A generation as stored: 32 bits of checkpoints, half a minute each, last 4,000 years.

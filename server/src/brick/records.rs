@@ -127,6 +127,19 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
+    /// Makes a record whole that a crash tore while a change of `generation` was made in place, one that waits in the log. What
+    /// that change leaves alone is the same in all parts of the record, and the rest follows from the log.
+    pub(super) fn mend_record(&self, state: &mut State<D>, unit: u64, generation: Generation) -> Result<()> {
+        let Some(side) = state.side.clone().filter(|_| unit < state.side_units) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        self.disk.read_at(&side, &mut bytes, RECORD_LEN, unit * RECORD_LEN as u64)?;
+        let torn = bytes.first_chunk().and_then(Record::decode_torn);
+        let Some(mut record) = torn else { return Ok(()) };
+        tracing::warn!(unit, "a record was torn by a crash");
+        record.generation = record.generation.max(generation);
+        self.store_side(state, &RecordRun { unit, records: vec![record] })
+    }
+
     /// Moves inline records to a new record file: first the file, then the attribute that says so. The journal of the local
     /// file system may make the attribute durable long before the bytes, so what was durable inline is made durable there.
     fn move_aside(&self, node: &Node<D>, state: &mut State<D>) -> Result<()> {

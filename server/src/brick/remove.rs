@@ -55,6 +55,7 @@ impl<D: Disk> Brick<D> {
         let mut meta = state.meta.clone();
         meta.ctime = now;
         meta.stamp = meta.stamp.max(self.generation());
+        state.anchored = false;
         self.put_meta(node, &mut state, meta)
     }
 

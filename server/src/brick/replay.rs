@@ -8,7 +8,7 @@ use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
 use super::error::{Error, Result, is_disk_failure};
 use super::log::{Body, Found, LoggedPart};
-use super::node::Node;
+use super::node::{Node, State};
 use super::waiting::{Block, Entry, What, cut_of_len, cut_of_units};
 use super::{Brick, OpenError, lock};
 use crate::disk::Disk;
@@ -66,28 +66,50 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// A process that was killed may have cut a file and not its records. Only the last change of a file can be half done,
-    /// and its length may stay: what has no digest reads as zeros.
+    /// Records in place change when a generation is put in place, and when a file is cut. Until that is durable, the log has
+    /// what they change to. For a file that was just opened, before anybody else sees it.
+    pub(super) fn mend_records(&self, id: ObjectId, state: &mut State<D>) -> Result<()> {
+        let Some(waiting) = self.waiting(id) else { return Ok(()) };
+        let units = lock(&waiting).units();
+        units.into_iter().try_for_each(|(unit, generation)| self.mend_record(state, unit, generation))
+    }
+
+    /// A process that was killed may have noted a cut, and have made none of it, or a part. Only the last change of a file can
+    /// be half done.
     fn finish_cut(&self, id: ObjectId) -> Result<()> {
         let last = self.waiting(id).and_then(|waiting| lock(&waiting).entries.last().cloned());
-        let Some(entry) = last.filter(|entry| !matches!(entry.what, What::Write { .. } | What::Extend { .. })) else {
+        let Some(entry) = last.filter(|entry| matches!(entry.what, What::Truncate { .. } | What::Punch { .. })) else {
             return Ok(());
         };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        // It may have been stopped before the record was durable.
+        self.areas()?.log.sync(&self.disk)?;
         let mut state = node.state_mut();
+        let before = self.disk.stat(&node.handle)?;
         let mut meta = state.meta.clone();
         match entry.what {
-            What::Write { .. } | What::Extend { .. } | What::Times { .. } => return Ok(()),
             What::Truncate { size, brick_len } => {
-                self.cut_records(&node, &mut state, &mut meta, size.min(brick_len))?;
+                let cut = size.min(brick_len);
+                if cut < before.size {
+                    self.disk.truncate(&node.handle, cut)?;
+                }
+                meta.size = meta.size.map(|_| size);
+                self.cut_records(&node, &mut state, &mut meta, cut)?;
             }
             What::Punch { unit, count } => {
                 let units = unit..unit.saturating_add(count);
+                let (start, end) = (unit * UNIT_SIZE as u64, units.end.saturating_mul(UNIT_SIZE as u64));
+                if start < before.size {
+                    self.free_blocks(&node, start, end.min(before.size) - start)?;
+                }
                 self.blank_units(&mut state, &mut meta, units, entry.generation)?;
             }
+            _ => {}
         }
         state.recent = None;
-        self.put_meta(&node, &mut state, meta)
+        self.put_meta(&node, &mut state, meta)?;
+        self.disk.set_times(&node.handle, None, Some(before.mtime))?;
+        Ok(())
     }
 
     /// The same for a change that lets a file grow: the log may tell of it where the size does not. An owner that is still

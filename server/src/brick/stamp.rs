@@ -1,7 +1,7 @@
 //! Stamps and the object attribute: what changed in which generation, and when.
 
 use net_raid_proto::ids::{ObjectId, Timestamp};
-use net_raid_proto::message::Fault;
+use net_raid_proto::message::{Fault, Kind};
 
 use super::Brick;
 use super::error::Result;
@@ -13,8 +13,8 @@ use crate::disk::{Disk, XattrMode};
 impl<D: Disk> Brick<D> {
     /// Stamps an object and everything above it with the present generation, before it changes.
     ///
-    /// From the root down: at any moment, a stamped object's ancestors are stamped, so one look at
-    /// the object is enough the next time.
+    /// From the root down: at any moment, a stamped directory's ancestors are stamped, and those of the name by which an object
+    /// was stamped; so one look at the object is enough the next time.
     pub(super) fn stamp(&self, id: ObjectId) -> Result<()> {
         if is_chosen(Sabotage::ForgetStamp) {
             return Ok(());
@@ -26,7 +26,8 @@ impl<D: Disk> Brick<D> {
             let node = self.node(at)?;
             let (stamped, orphan) = {
                 let state = node.state();
-                (state.meta.stamp >= generation, state.orphan)
+                let anchored = state.anchored || node.kind == Kind::Directory;
+                (state.meta.stamp >= generation && anchored, state.orphan)
             };
             if stamped {
                 break;
@@ -43,6 +44,9 @@ impl<D: Disk> Brick<D> {
                 let meta = Meta { stamp: generation, ..state.meta.clone() };
                 self.put_meta(node, &mut state, meta)?;
             }
+        }
+        if let Some(node) = chain.first() {
+            node.state_mut().anchored = true;
         }
         Ok(())
     }

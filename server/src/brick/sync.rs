@@ -7,6 +7,7 @@ use net_raid_proto::message::{Kind, Reply};
 
 use super::Brick;
 use super::error::{Error, Result};
+use super::locate::DEPTH_MAX;
 use super::node::Node;
 use crate::disk::Disk;
 
@@ -70,12 +71,18 @@ impl<D: Disk> Brick<D> {
             return Ok(());
         }
         let mut at = node.id;
-        while at != ObjectId::ROOT && self.table.round(at).is_some_and(|round| round > self.durable_round.load(Relaxed))
-        {
-            let Some(place) = self.table.get(at) else { break };
-            let dir = self.directory(place.parent)?;
-            self.disk.sync_all(&dir.handle)?;
-            self.table.durable(at, &place);
+        // Places that were seen at different times may lead in a circle.
+        for _ in 0..DEPTH_MAX {
+            if at == ObjectId::ROOT {
+                break;
+            }
+            let (Some(place), Some(round)) = (self.table.get(at), self.table.round(at)) else { break };
+            // A directory may have got another name since what is in it was made durable.
+            if round > self.durable_round.load(Relaxed) {
+                let dir = self.directory(place.parent)?;
+                self.disk.sync_all(&dir.handle)?;
+                self.table.durable(at, &place);
+            }
             at = place.parent;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use net_raid_proto::ids::{Digest, Generation, Timestamp, Transaction};
-use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
+use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT, UNIT_SIZE};
 
 use super::log::{LoggedPart, file_of};
 use super::record::Record;
@@ -192,6 +192,23 @@ impl Waiting {
             overlay.add(entry, &mut place)?;
         }
         Ok(overlay)
+    }
+
+    /// Units whose records an entry changes, not only to holes, each with the newest generation that does.
+    pub(super) fn units(&self) -> BTreeMap<u64, Generation> {
+        let mut units = BTreeMap::new();
+        for entry in &self.entries {
+            let touched: Vec<u64> = match &entry.what {
+                What::Write { parts, .. } => parts.iter().map(|part| part.part.unit).collect(),
+                What::Truncate { size, brick_len } => vec![*size.min(brick_len) / UNIT_SIZE as u64],
+                What::Punch { .. } | What::Extend { .. } | What::Times { .. } => Vec::new(),
+            };
+            for unit in touched {
+                let newest = units.entry(unit).or_insert(entry.generation);
+                *newest = entry.generation.max(*newest);
+            }
+        }
+        units
     }
 
     /// Adds the newest entry of a write.

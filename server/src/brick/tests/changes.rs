@@ -308,3 +308,29 @@ fn large_directories_are_listed_whole_in_bounded_pages() {
         assert!(body.len() > 32 * 1024, "pages of {} bytes are too small", body.len());
     }
 }
+
+#[test]
+fn a_change_is_stamped_along_a_name_that_is_left() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new(Ownership::Recorded);
+        rig.change(rig.create(ROOT, "d", 8, Kind::Directory));
+        rig.change(rig.create(ROOT, "e", 9, Kind::Directory));
+        rig.change(rig.create(id(8), "a", 10, Kind::File));
+        rig.change(Change::Link { id: id(10), parent: id(9), name: name("b") });
+        rig.checkpoint();
+        rig.ok(Request::Lookup { parent: id(8), name: name("a") });
+        rig.change(Change::SetAttr { id: id(10), set: Default::default() });
+        let stamps = |rig: &Rig| [8, 9].map(|number| rig.entry(id(number)).stamp);
+        let (before, now) = (Generation(rig.generation().0 - 1), rig.generation());
+        assert_eq!(stamps(&rig), [now, before]);
+        rig.change(Change::Unlink { parent: id(8), name: name("a"), id: id(10), keep: false });
+        if restarted {
+            rig.restart();
+        }
+        rig.ok(Request::Lookup { parent: ROOT, name: name("d") });
+        rig.ok(Request::Lookup { parent: ROOT, name: name("e") });
+        rig.ok(Request::Lookup { parent: id(9), name: name("b") });
+        rig.change(Change::SetAttr { id: id(10), set: Default::default() });
+        assert_eq!(stamps(&rig), [now, now]);
+    }
+}

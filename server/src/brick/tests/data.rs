@@ -166,6 +166,24 @@ fn a_striped_file_has_its_size_in_the_attribute() {
     }
 }
 
+/// A power loss may leave bytes of which no log knows.
+#[test]
+fn stale_bytes_are_not_taken_for_the_end_of_a_block() {
+    for mut rig in Rig::both() {
+        raid5(&rig, "a", 10);
+        rig.write(id(10), 0, &pattern(1, 4096));
+        rig.checkpoint();
+        std::fs::write(rig.path("a"), [pattern(1, 4096), pattern(2, 3 * 4096)].concat()).expect("written");
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        rig.write(id(10), 4096, &pattern(3, 4296));
+        let expected = [pattern(1, 4096), pattern(3, 4296), vec![0; 3 * 4096 - 4296]].concat();
+        assert!(rig.read_checked(id(10), 0, 4 * 4096) == expected);
+        rig.checkpoint();
+        assert!(rig.read_checked(id(10), 0, 4 * 4096) == expected);
+    }
+}
+
 #[test]
 fn holes_are_punched_and_listed() {
     for mut rig in Rig::both() {

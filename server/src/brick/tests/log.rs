@@ -53,6 +53,11 @@ impl Rig {
         bytes
     }
 
+    /// Its record file.
+    fn side(&self) -> std::path::PathBuf {
+        self.path(".net_raid/records/0a").join(format!("{:016x}", id(10).0))
+    }
+
     fn in_place(&self) -> Vec<u8> {
         std::fs::read(self.path("a")).expect("there")
     }
@@ -184,7 +189,7 @@ fn a_machine_that_lost_bytes_says_so() {
 fn a_machine_that_lost_a_cut_repeats_it() {
     let mut rig = rig_with(&pattern(1, 2 * UNIT_SIZE));
     rig.checkpoint();
-    let (file, side) = (rig.path("a"), rig.path(".net_raid/records/0a").join(format!("{:016x}", id(10).0)));
+    let (file, side) = (rig.path("a"), rig.side());
     let before = (std::fs::read(&file).expect("there"), std::fs::read(&side).expect("there"));
     rig.change(Change::Truncate { id: id(10), size: 4096, brick_len: 4096, mtime: None, mode: None });
     std::fs::write(&file, before.0).expect("back");
@@ -193,6 +198,100 @@ fn a_machine_that_lost_a_cut_repeats_it() {
     rig.resolve();
     assert_eq!(rig.content(), pattern(1, UNIT_SIZE)[..4096]);
     assert_eq!(rig.in_place().len(), 4096);
+}
+
+/// Kill -9 between the record of a cut and the cut.
+#[test]
+fn a_cut_that_was_only_noted_is_made() {
+    let mut rig = rig_with(&pattern(1, 2 * UNIT_SIZE));
+    rig.checkpoint();
+    let (file, side) = (rig.path("a"), rig.side());
+    let before = (std::fs::read(&file).expect("there"), std::fs::read(&side).expect("there"));
+    for records_too in [true, false] {
+        rig.change(Change::Truncate { id: id(10), size: 4096, brick_len: 4096, mtime: None, mode: None });
+        std::fs::write(&file, &before.0).expect("back");
+        if records_too {
+            std::fs::write(&side, &before.1).expect("back");
+        }
+        rig.restart();
+        rig.resolve();
+        assert_eq!(rig.content(), pattern(1, UNIT_SIZE)[..4096]);
+        assert_eq!(rig.in_place().len(), 4096);
+    }
+    let punched = Change::Punch { id: id(10), unit: 0, count: 1, mtime: None };
+    rig.change(punched);
+    std::fs::write(&file, &before.0[..4096]).expect("back");
+    std::fs::write(&side, &before.1).expect("back");
+    rig.restart();
+    rig.resolve();
+    assert_eq!(rig.in_place(), [0; 4096]);
+}
+
+/// The record of unit 1 is in two sectors, of which one may be old and one new.
+#[test]
+fn a_record_that_is_torn_while_the_log_has_its_change_is_mended() {
+    const AREA: [&str; 4] = ["log.0", "log.1", "label.0", "label.1"];
+    for cut in [false, true] {
+        for first_is_new in [false, true] {
+            let mut rig = rig_with(&pattern(1, 2 * UNIT_SIZE));
+            rig.checkpoint();
+            let side = rig.side();
+            let old = std::fs::read(&side).expect("there");
+            let area = |rig: &Rig| AREA.map(|file| std::fs::read(rig.path(".net_raid").join(file)).expect("there"));
+            let mut waiting = area(&rig);
+            if cut {
+                let len = UNIT + 2 * BLOCK_SIZE as u64;
+                rig.change(Change::Truncate { id: id(10), size: len, brick_len: len, mtime: None, mode: None });
+            } else {
+                rig.write(id(10), UNIT + 4096, &pattern(2, 4096));
+                rig.write(id(10), UNIT + 15 * 4096, &pattern(3, 4096));
+            }
+            let expected = rig.content();
+            if !cut {
+                waiting = area(&rig);
+                rig.checkpoint();
+            }
+            let new = std::fs::read(&side).expect("there");
+            let (first, second) = if first_is_new { (&new, &old) } else { (&old, &new) };
+            let torn = [&first[..512], &second[512..]].concat();
+            assert!(torn != old && torn != new);
+            std::fs::write(&side, torn).expect("torn");
+            if !cut {
+                // As if it had been stopped between what is complete and what is in place.
+                AREA.iter().zip(waiting).for_each(|(file, bytes)| {
+                    std::fs::write(rig.path(".net_raid").join(file), bytes).expect("back");
+                });
+            }
+            rig.restart();
+            rig.resolve();
+            assert!(rig.content() == expected, "cut {cut}, first {first_is_new}");
+            rig.checkpoint();
+            assert!(rig.content() == expected && rig.in_place() == expected);
+        }
+    }
+}
+
+#[test]
+fn old_bytes_behind_a_cut_within_a_block_do_not_come_back() {
+    let mut rig = rig_with(&pattern(1, UNIT_SIZE));
+    rig.checkpoint();
+    let file = rig.path("a");
+    let before = std::fs::read(&file).expect("there");
+    let resize = |size| Change::Truncate { id: id(10), size, brick_len: size, mtime: None, mode: None };
+    // As a client does it: zeros first, then the cut.
+    let mut block = pattern(1, 8192)[4096..].to_vec();
+    block[1000..].fill(0);
+    rig.write(id(10), 4096, &block);
+    rig.change(resize(5096));
+    rig.change(resize(20_000));
+    let expected = rig.content();
+    std::fs::write(&file, before).expect("back");
+    rig.reboot();
+    rig.resolve();
+    assert!(rig.content() == expected);
+    rig.checkpoint();
+    assert!(rig.content() == expected);
+    assert_eq!(rig.in_place()[4096..8192], block);
 }
 
 #[test]

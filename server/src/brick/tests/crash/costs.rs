@@ -1,4 +1,4 @@
-//! What a sync costs, and that it covers times all the same.
+//! What a sync costs, and that it covers times and names all the same.
 
 use net_raid_proto::message::SetAttr;
 
@@ -58,5 +58,22 @@ fn a_sync_of_an_overwrite_syncs_the_log_and_nothing_else() {
         rig.complete();
         let after = SimRig::reopen(rig.disk.power_loss(9), rig.owner.after_power_loss(), true);
         assert_eq!(after.times(), (at(2_000_000_002), at(2_000_000_002)));
+    }
+}
+
+#[test]
+fn a_sync_covers_the_new_name_of_a_directory_above() {
+    let mut rig = SimRig::new(Ownership::Recorded);
+    let (parent, old, new) = (id(DIRECTORY), name("old"), name("new"));
+    rig.change(Change::Create { parent, name: old.clone(), id: id(30), spec: Box::new(spec(Kind::Directory)) });
+    rig.change(Change::Create { parent: id(30), name: name("a"), id: id(FILE), spec: Box::new(spec(Kind::File)) });
+    rig.ok(Request::Fsync { id: id(FILE), data_only: true });
+    let target = RenameTarget::Absent;
+    rig.change(Change::Rename { parent, name: old, id: id(30), new_parent: parent, new_name: new.clone(), target });
+    rig.ok(Request::Fsync { id: id(FILE), data_only: true });
+    for seed in 0..8 {
+        let after = SimRig::reopen(rig.disk.power_loss(seed), rig.owner.after_power_loss(), true);
+        let found = after.query(Request::Lookup { parent, name: new.clone() });
+        assert!(matches!(found, Ok(Reply::Entry(entry)) if entry.id == id(30)), "seed {seed}");
     }
 }
