@@ -9,6 +9,7 @@
 //!   +-- taken over, another brick, closed: for good
 //! ```
 
+mod host;
 mod link;
 mod tcp;
 

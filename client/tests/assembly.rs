@@ -4,11 +4,14 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Cluster, create, read_all};
 use net_raid_client::volume::{File, Volume, WriteMeta};
-use net_raid_proto::ids::{Name, ObjectId};
+use net_raid_proto::ids::{Generation, Name, ObjectId};
+use net_raid_proto::message::Request;
+use tokio::time::Instant;
 
 fn block_on<F: Future>(test: F) -> F::Output {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test)
@@ -186,5 +189,62 @@ fn a_volume_in_use_is_refused_with_its_holder() {
         write(&volume, &file, "still ours").await;
         volume.close().await;
         cluster.open().await.unwrap().close().await;
+    });
+}
+
+/// Waits until a client asked some brick for the volume.
+async fn asked_for_by(cluster: &Cluster, host: &str) {
+    let asks = |request: &Request| matches!(request, Request::Own { holder, .. } if holder.host == host);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !cluster.journal.entries().iter().any(|entry| asks(&entry.request)) {
+        assert!(Instant::now() < deadline, "{host} does not ask");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whoever waits for a lease has seen labels of before. What the owner does until it goes counts: members that it drops,
+/// and generations that it completes.
+#[test]
+fn what_the_owner_does_while_another_waits_is_heeded() {
+    block_on(async {
+        for (level, servers) in [(1, 2), (5, 3), (6, 6)] {
+            let mut cluster = prepared(level, servers, 0).await;
+            cluster.config.timeout = Duration::from_secs(2);
+            let cluster = Arc::new(cluster);
+            let volume = cluster.open().await.unwrap();
+            let entry = volume.lookup(ObjectId::ROOT, &Name::new(b"f").unwrap()).await.unwrap();
+            let file = File::new(entry.id, entry.layout, entry.attr.size);
+            cluster.journal.keep();
+            let elsewhere = Arc::clone(&cluster);
+            let waiting = tokio::spawn(async move { elsewhere.open_elsewhere().await });
+            asked_for_by(&cluster, "client2").await;
+
+            cluster.nodes[0].kill_and_wait().await;
+            write(&volume, &file, "newer").await;
+            for text in ["newer1", "newer2", "newer3", "newer4"] {
+                write(&volume, &file, text).await;
+                volume.sync_all().await.unwrap();
+            }
+            cluster.nodes[0].start();
+            cluster.wait_event("server back, stays out").await;
+            volume.close().await;
+            let completed = cluster.journal.take().into_iter().filter_map(|entry| match entry.request {
+                Request::Complete { generation } if entry.done => Some(generation),
+                _ => None,
+            });
+            let completed: Generation = completed.max().unwrap();
+
+            let volume = waiting.await.unwrap().unwrap();
+            assert_eq!(&content(&volume).await[..], b"newer4", "level {level} of {servers}");
+            let begun = cluster.journal.take().into_iter().filter_map(|entry| match entry.request {
+                Request::Checkpoint { generation } => Some(generation),
+                _ => None,
+            });
+            assert!(begun.min().unwrap() > completed, "a generation is used again");
+            // What was dropped meanwhile is not read, whoever else goes.
+            cluster.nodes[1..].iter().for_each(|node| node.kill());
+            volume.read(&file, 0, 6).await.unwrap_err();
+            volume.close().await;
+        }
     });
 }

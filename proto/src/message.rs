@@ -34,7 +34,7 @@ pub struct Holder {
     pub pid: u32,
     /// Start time of the process, in clock ticks after boot: tells a pid that was used again.
     pub started_ticks: u64,
-    /// Boot id of the host, so that a pid of before a reboot is known dead.
+    /// Where the pid means this process: boot id of the host, and pid namespace. Elsewhere nothing is known of it.
     pub boot: String,
 }
 
@@ -508,6 +508,13 @@ pub enum Reply {
         entries: Vec<LogEntry>,
         /// Cursor of the next page; `None` at the end.
         next: Option<u64>,
+    },
+    /// To `Own`.
+    Owned {
+        /// The brick as it was taken: no earlier owner can change it any more.
+        label: Box<Label>,
+        /// Who had the volume, and did not give it up.
+        before: Option<Holder>,
     },
 }
 

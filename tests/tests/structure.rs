@@ -88,6 +88,7 @@ const RULES: &[Rule] = &[
         ],
         except: &[
             ("client/src/conn/tcp.rs", "it is the outside"),
+            ("client/src/conn/host.rs", "it is the outside: processes of this machine"),
             ("client/src/fs/caller.rs", "groups of a caller, which FUSE does not tell, are in /proc"),
         ],
     },

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use net_raid_proto::ids::Timestamp;
-use net_raid_proto::message::Holder;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::host::Machine;
 use crate::config::ServerAddr;
-use crate::world::{Connecting, Host, Random, Stream, Transport, WallClock, World};
+use crate::world::{Connecting, Random, Stream, Transport, WallClock, World};
 
 /// A peer that vanished is noticed by the kernel after this long even when nothing is sent.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -46,42 +46,6 @@ impl Random for MachineRandom {
         getrandom::fill(&mut bytes).expect("the kernel has randomness");
         bytes
     }
-}
-
-struct Machine;
-
-impl Host for Machine {
-    fn holder(&self) -> Holder {
-        this_process()
-    }
-
-    fn is_dead(&self, holder: &Holder) -> bool {
-        let here = this_process();
-        if holder.host != here.host {
-            return false;
-        }
-        holder.boot != here.boot || started_ticks(holder.pid) != Some(holder.started_ticks)
-    }
-}
-
-/// This process, as a holder.
-fn this_process() -> Holder {
-    let pid = std::process::id();
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Holder {
-        host: host.unwrap_or_else(|_| "unknown".into()),
-        pid,
-        started_ticks: started_ticks(pid).unwrap_or(0),
-        boot: boot.trim().to_string(),
-    }
-}
-
-/// When a process started, in ticks after boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
-fn started_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// The machine that this process runs on.

@@ -1,5 +1,7 @@
 //! From servers to a volume: who is there, whether that is enough, taking ownership; forming a new volume.
 
+mod own;
+
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use net_raid_proto::ids::{BrickId, Epoch, Generation, ObjectId, Slot, VolumeId};
 use net_raid_proto::layout::Layout;
-use net_raid_proto::limits::{LEASE_MS, VOTERS_MAX};
+use net_raid_proto::limits::VOTERS_MAX;
 use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
-use net_raid_proto::message::{BrickState, Change, Fault, Request, SetAttr};
+use net_raid_proto::message::{BrickState, Change, Holder, Request, SetAttr};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::checkpoint::Checkpoints;
@@ -17,7 +19,7 @@ use super::members::{Members, Seat};
 use super::{Core, Volume, quorum};
 use crate::cache::BlockCache;
 use crate::config::{ServerAddr, VolumeConfig};
-use crate::conn::{CallError, Conn, ConnOptions, GRACE, LinkState, Session};
+use crate::conn::{Conn, ConnOptions, GRACE, LinkState, Session};
 use crate::events::{Event, EventLog};
 use crate::layout::SlotSet;
 use crate::world::World;
@@ -26,9 +28,6 @@ use crate::world::World;
 const LATECOMERS: Duration = Duration::from_secs(2);
 /// Transactions of one ownership are numbered with this many bits.
 const TRANSACTION_BITS: u32 = 40;
-/// Generations between the last complete one and the first of the next owner: the old one may have been completing the
-/// first, and have begun the second.
-const GENERATIONS_IN_FLIGHT: u64 = 2;
 /// Between two looks at a volume that somebody else holds.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 
@@ -40,7 +39,10 @@ pub struct AssemblyError(pub String);
 /// A server that was asked for its brick.
 struct Candidate {
     conn: Arc<Conn>,
+    /// What it said last; the holder is the one before us, once it is taken.
     state: Result<Arc<BrickState>, String>,
+    /// It is ours, unless another client takes it.
+    taken: bool,
 }
 
 impl Candidate {
@@ -53,6 +55,26 @@ impl Candidate {
             Ok(BrickState::Labelled { label, .. }) => Some(label).filter(|label| label.membership.is_valid()),
             _ => None,
         }
+    }
+
+    fn holder(&self) -> Option<&Holder> {
+        match self.state.as_deref() {
+            Ok(BrickState::Labelled { holder, .. }) => holder.as_ref().map(|(holder, _)| holder),
+            _ => None,
+        }
+    }
+
+    /// Learns who has it, and for how many milliseconds nothing was heard of them.
+    fn set_holder(&mut self, holder: Option<(Holder, u64)>) {
+        if let Some(label) = self.label().cloned() {
+            self.state = Ok(Arc::new(BrickState::Labelled { label, holder }));
+        }
+    }
+
+    /// It takes no part.
+    fn lose(&mut self, why: String) {
+        tracing::warn!(server = %self.server(), why, "not taken over");
+        (self.state, self.taken) = (Err(why), false);
     }
 
     fn empty(&self) -> Option<BrickId> {
@@ -116,15 +138,19 @@ impl Assembly<'_> {
         let deadline = Instant::now() + self.config.timeout;
         let (mut members, mut spares) = self.survey(servers, spares, deadline).await;
         if members.iter().all(|candidate| candidate.empty().is_some()) {
-            let session = self.form(&mut members, &mut spares).await?;
-            let core = self.finish(members, spares, session).await?;
+            self.form(&mut members, &mut spares).await?;
+            let session = self.own(&mut members, &mut spares).await?;
+            let record = self.examine(&members, &spares)?;
+            let core = self.finish(members, spares, session, record).await?;
             core.begin_tree().await?;
             return Ok(core);
         }
+        self.examine(&members, &spares)?;
+        let session = self.own(&mut members, &mut spares).await?;
+        // Servers may have gone meanwhile, and an owner that was waited for may have dropped some.
         let record = self.examine(&members, &spares)?;
-        let session = self.own(&members, &spares, &record).await?;
         self.adopt_spares(&mut spares, &record, &session).await;
-        self.finish(members, spares, session).await
+        self.finish(members, spares, session, record).await
     }
 
     /// Asks everybody; waits for those that do not answer as long as the rest does not suffice.
@@ -234,7 +260,7 @@ impl Assembly<'_> {
     }
 
     /// Makes a volume of empty bricks.
-    async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<Session, AssemblyError> {
+    async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<(), AssemblyError> {
         let bricks = |all: &[Candidate]| all.iter().filter_map(Candidate::empty).collect::<Vec<BrickId>>();
         let (member_ids, spare_ids) = (bricks(members), bricks(spares));
         let slot = |brick: &BrickId| SlotRecord { brick: *brick, state: SlotState::Current };
@@ -251,7 +277,7 @@ impl Assembly<'_> {
             }
         }
         self.events.log(&self.config.name, None, &Event::VolumeFormed);
-        self.own(members, spares, &membership).await
+        Ok(())
     }
 
     fn label(&self, volume: VolumeId, brick: BrickId, membership: &Membership) -> Label {
@@ -272,73 +298,6 @@ impl Assembly<'_> {
         let answer = candidate.conn.call(&request, Vec::new(), Vec::new(), false).await;
         answer.map_err(|error| AssemblyError(format!("{}: cannot be formatted: {error}", candidate.server())))?;
         candidate.state = Ok(Arc::new(BrickState::Labelled { label, holder: None }));
-        Ok(())
-    }
-
-    /// Takes the volume on every reachable brick of it; waits for the lease of a holder that may be dead.
-    async fn own(
-        &self,
-        members: &[Candidate],
-        spares: &[Candidate],
-        record: &Membership,
-    ) -> Result<Session, AssemblyError> {
-        let volume = one_volume(members)?;
-        let bricks: Vec<&Candidate> =
-            members.iter().chain(spares).filter(|c| c.label().is_some_and(|label| label.volume == volume)).collect();
-        let newest_epoch = bricks.iter().filter_map(|c| c.label()).map(|label| label.epoch.0).max().unwrap_or(0);
-        let session = Session {
-            volume,
-            epoch: Epoch(newest_epoch + 1),
-            generation: Generation(newest_complete(members, spares, volume).0 + GENERATIONS_IN_FLIGHT + 1),
-            holder: self.world.host.holder(),
-            brick: None,
-        };
-        let deadline = Instant::now() + Duration::from_millis(LEASE_MS) + HELD_RETRY * 4;
-        loop {
-            match self.try_own(&bricks, record, &session).await {
-                Ok(()) => return Ok(session),
-                Err(OwnFailure::Final(why)) => return Err(AssemblyError(why)),
-                Err(OwnFailure::Held(why)) if Instant::now() >= deadline => return Err(AssemblyError(why)),
-                Err(OwnFailure::Held(_)) => sleep_until(Instant::now() + HELD_RETRY).await,
-            }
-        }
-    }
-
-    async fn try_own(&self, bricks: &[&Candidate], record: &Membership, session: &Session) -> Result<(), OwnFailure> {
-        let mut taken: Vec<BrickId> = Vec::new();
-        for candidate in bricks {
-            let Some(label) = candidate.label() else { continue };
-            match self.own_one(candidate, session).await {
-                Ok(()) => taken.push(label.brick),
-                Err(CallError::Fault(fault @ Fault::Held { .. })) => {
-                    return Err(OwnFailure::Held(format!("{}: {fault}", candidate.server())));
-                }
-                Err(CallError::Fault(fault)) => {
-                    return Err(OwnFailure::Final(format!("{}: {fault}", candidate.server())));
-                }
-                Err(error) => tracing::warn!(server = %candidate.server(), %error, "not taken over"),
-            }
-        }
-        if !quorum::has_voters(record, &taken) || !quorum::has_members(record, &taken) {
-            return Err(OwnFailure::Final("servers went away while the volume was being taken".into()));
-        }
-        Ok(())
-    }
-
-    async fn own_one(&self, candidate: &Candidate, session: &Session) -> Result<(), CallError> {
-        let take_over = match candidate.state.as_deref() {
-            Ok(BrickState::Labelled { holder: Some((holder, _)), .. }) => self.world.host.is_dead(holder),
-            _ => false,
-        };
-        let own = Request::Own {
-            volume: session.volume,
-            epoch: session.epoch,
-            generation: session.generation,
-            holder: session.holder.clone(),
-            take_over,
-        };
-        candidate.conn.call(&own, Vec::new(), Vec::new(), false).await?;
-        candidate.conn.set_session(session.clone());
         Ok(())
     }
 
@@ -363,13 +322,15 @@ impl Assembly<'_> {
         members: Vec<Candidate>,
         spares: Vec<Candidate>,
         session: Session,
+        record: Membership,
     ) -> Result<Arc<Core>, AssemblyError> {
-        let record = self.newest_record(&members, &spares, session.volume)?;
         let complete = newest_complete(&members, &spares, session.volume);
         let checkpoints = Checkpoints::new(session.generation, complete);
         let unfinished = unfinished(&members, &record);
         let (version, others) = (record.version, other_records(&members, &spares, &record));
         let everywhere = is_everywhere(&members, &spares, &record);
+        let taken: Vec<BrickId> =
+            members.iter().filter(|c| c.taken).filter_map(Candidate::label).map(|label| label.brick).collect();
         let spare_seats = spares
             .iter()
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
@@ -378,8 +339,8 @@ impl Assembly<'_> {
         for seat in &members.seats {
             seat.conn.set_session(Session { brick: seat.brick, ..members.session.clone() });
         }
-        let strangers: SlotSet = strangers(&members.seats);
-        // The session now tells them apart from the bricks that belong there.
+        let strangers: SlotSet = strangers(&members.seats, &taken);
+        // They are asked anew who they are, and whether they are ours.
         strangers.iter().for_each(|slot| members.conn(slot).reset());
         // Later ones have higher numbers, also in later ownerships.
         let first_transaction = members.epoch().0 << TRANSACTION_BITS;
@@ -409,17 +370,6 @@ impl Assembly<'_> {
         // From here on the labels say how far this owner is, so that the next one can begin beyond it.
         core.checkpoint().await.map_err(|error| AssemblyError(error.to_string()))?;
         Ok(core)
-    }
-
-    fn newest_record(
-        &self,
-        members: &[Candidate],
-        spares: &[Candidate],
-        volume: VolumeId,
-    ) -> Result<Membership, AssemblyError> {
-        let labels = members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
-        let newest = labels.map(|label| &label.membership).max_by_key(|record| record.version);
-        newest.cloned().ok_or_else(|| AssemblyError("no server answers any more".into()))
     }
 }
 
@@ -456,24 +406,12 @@ fn unfinished(members: &[Candidate], record: &Membership) -> Option<Generation> 
     states.iter().any(|(complete, held)| *held || *complete != newest).then_some(newest)
 }
 
-/// Slots whose connection leads to something else than the slot's brick.
-fn strangers(seats: &[Seat]) -> SlotSet {
-    let strange = |seat: &Seat| match seat.conn.state() {
-        LinkState::Up(state) => match &*state {
-            BrickState::Labelled { label, .. } => Some(label.brick) != seat.brick,
-            // Just formatted, or empty where a member should be.
-            BrickState::Empty { brick } => Some(*brick) != seat.brick,
-            BrickState::Unusable { .. } => true,
-        },
-        _ => false,
-    };
+/// Slots whose brick was not taken: their connection leads nowhere, or to something else than the slot's brick, or the brick
+/// refused.
+fn strangers(seats: &[Seat], taken: &[BrickId]) -> SlotSet {
+    let strange = |seat: &Seat| seat.brick.is_none_or(|brick| !taken.contains(&brick));
     let slots = seats.iter().enumerate().filter(|(_, seat)| strange(seat));
     slots.map(|(slot, _)| Slot(slot as u8)).collect()
-}
-
-enum OwnFailure {
-    Held(String),
-    Final(String),
 }
 
 impl Core {
@@ -533,7 +471,7 @@ async fn state_of(conn: Arc<Conn>, until: Instant) -> Candidate {
             _ => Err("no answer".to_string()),
         },
     };
-    Candidate { conn, state }
+    Candidate { conn, state, taken: false }
 }
 
 fn reason_of(candidate: &Candidate) -> String {

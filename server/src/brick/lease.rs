@@ -181,12 +181,13 @@ impl<D: Disk> Brick<D> {
         }
         // Waits for what the old owner has under way; its frames are refused from here on.
         let mut standing = self.standing.write().expect("no holder panics");
+        let label = next.label.clone();
         *standing = Standing::Labelled { stored: Box::new(next), owned: true };
         self.generation.fetch_max(generation.0, AcqRel);
         self.intact.store(true, Relaxed);
         self.heard_ms.store(now_ms, Relaxed);
         tracing::info!(epoch = epoch.0, generation = generation.0, host = holder.host, pid = holder.pid, "brick owned");
-        Ok(Reply::Done)
+        Ok(Reply::Owned { label: Box::new(label), before: present.holder })
     }
 
     /// The caller must not hold a guard of `standing`.

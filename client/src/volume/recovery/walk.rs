@@ -121,15 +121,19 @@ impl Recovery<'_> {
         Ok(view)
     }
 
+    /// Members read at the same time.
     async fn read(&self, views: &mut [(Slot, View)], dirs: &[Question]) -> Result<()> {
-        for (slot, view) in views {
-            for dirs in of(dirs, *slot).chunks(TOGETHER) {
-                let pages = dirs.iter().map(|id| self.read_one((*slot, view), *id));
-                let pages = futures_util::future::try_join_all(pages).await?;
-                for (dir, entries) in pages {
-                    view.dirs.entry(dir).or_default();
-                    entries.into_iter().for_each(|(name, entry)| view.found(dir, name, entry));
-                }
+        let reads = views.iter_mut().map(|(slot, view)| self.read_of(*slot, view, of(dirs, *slot)));
+        futures_util::future::try_join_all(reads).await.map(drop)
+    }
+
+    async fn read_of(&self, slot: Slot, view: &mut View, dirs: Vec<ObjectId>) -> Result<()> {
+        for dirs in dirs.chunks(TOGETHER) {
+            let pages = dirs.iter().map(|id| self.read_one((slot, view), *id));
+            let pages = futures_util::future::try_join_all(pages).await?;
+            for (dir, entries) in pages {
+                view.dirs.entry(dir).or_default();
+                entries.into_iter().for_each(|(name, entry)| view.found(dir, name, entry));
             }
         }
         Ok(())

@@ -68,7 +68,7 @@ variants!(changes: Change from change, [
 ], heading "Changes");
 
 variants!(replies: Reply from reply, [
-    Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log,
+    Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log, Owned,
 ], heading "Replies");
 
 variants!(logged: Logged from logged, [Write, Truncate, Punch]);

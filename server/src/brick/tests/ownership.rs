@@ -14,6 +14,14 @@ fn at(rig: &Rig, request: &Request, now_ms: u64) -> Answer {
     rig.brick.handle(&rig.header(), request, b"", now_ms, &mut Vec::new())
 }
 
+#[track_caller]
+fn owned(answer: &Answer) -> (Label, Option<Holder>) {
+    match answer {
+        Ok(Reply::Owned { label, before }) => ((**label).clone(), before.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn state(brick: &Brick<RealDisk>) -> BrickState {
     let rig_header = Header {
         version: 1,
@@ -36,19 +44,20 @@ fn state(brick: &Brick<RealDisk>) -> BrickState {
 fn the_newest_epoch_wins_and_a_running_lease_is_respected() {
     let mut rig = Rig::new(Ownership::Recorded);
     assert_eq!(at(&rig, &own(1, 2, true), 0), Err(Fault::StaleEpoch(Epoch(1))));
-    assert_eq!(at(&rig, &own(1, 1, false), 1000), Ok(Reply::Done));
+    assert_eq!(owned(&at(&rig, &own(1, 1, false), 1000)).1, Some(holder(1)));
     assert!(
         matches!(at(&rig, &own(2, 2, false), 1000 + LEASE_MS - 1), Err(Fault::Held { age_ms, .. }) if age_ms == LEASE_MS - 1)
     );
     assert_eq!(at(&rig, &Request::Ping, 2000), Ok(Reply::Done));
     assert!(matches!(at(&rig, &own(2, 2, false), 1000 + LEASE_MS), Err(Fault::Held { .. })));
-    assert_eq!(at(&rig, &own(2, 2, false), 2000 + LEASE_MS), Ok(Reply::Done));
+    assert_eq!(owned(&at(&rig, &own(2, 2, false), 2000 + LEASE_MS)).1, Some(holder(1)));
     assert_eq!(at(&rig, &Request::GetAttr { id: ROOT }, 9000), Err(Fault::StaleEpoch(Epoch(2))));
     rig.epoch = Epoch(2);
     assert!(at(&rig, &Request::GetAttr { id: ROOT }, 9000).is_ok());
     rig.epoch = Epoch(3);
     assert!(matches!(at(&rig, &Request::GetAttr { id: ROOT }, 9000), Err(Fault::Refused(_))));
-    assert_eq!(at(&rig, &own(3, 3, true), 9001), Ok(Reply::Done));
+    let (label, before) = owned(&at(&rig, &own(3, 3, true), 9001));
+    assert_eq!((label.epoch, before), (Epoch(3), Some(holder(2))));
 }
 
 #[test]
@@ -59,7 +68,7 @@ fn an_epoch_outlives_the_server() {
     assert!(matches!(at(&rig, &Request::GetAttr { id: ROOT }, 50_000), Err(Fault::Refused(_))));
     assert!(matches!(at(&rig, &own(8, 2, false), 50_001), Err(Fault::Held { .. })));
     assert_eq!(at(&rig, &own(7, 2, true), 50_001), Err(Fault::StaleEpoch(Epoch(7))));
-    assert_eq!(at(&rig, &own(7, 1, false), 50_001), Ok(Reply::Done));
+    owned(&at(&rig, &own(7, 1, false), 50_001));
     assert!(at(&rig, &Request::GetAttr { id: ROOT }, 50_001).is_ok());
 }
 
@@ -69,7 +78,19 @@ fn who_gave_up_can_be_followed_at_once() {
     assert_eq!(at(&rig, &Request::Disown, 10), Ok(Reply::Done));
     assert!(matches!(at(&rig, &Request::GetAttr { id: ROOT }, 11), Err(Fault::Refused(_))));
     assert!(matches!(state(&rig.brick), BrickState::Labelled { holder: None, .. }));
-    assert_eq!(at(&rig, &own(2, 2, false), 12), Ok(Reply::Done));
+    assert_eq!(owned(&at(&rig, &own(2, 2, false), 12)).1, None);
+}
+
+/// Who waited for a lease learns what the last owner did meanwhile.
+#[test]
+fn a_new_owner_is_told_the_label_as_it_is_then() {
+    let rig = Rig::new(Ownership::Recorded);
+    let BrickState::Labelled { label: before, .. } = state(&rig.brick) else { panic!("no label") };
+    let record = Membership { version: 5, ..membership() };
+    rig.ok(Request::SetMembership { membership: record.clone() });
+    let (label, holder_before) = owned(&at(&rig, &own(2, 2, true), 100));
+    assert_eq!((label.membership, label.epoch), (record, Epoch(2)));
+    assert_eq!((label.brick, holder_before), (before.brick, Some(holder(1))));
 }
 
 #[test]
