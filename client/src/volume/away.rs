@@ -32,7 +32,7 @@ use super::fanout::{Ask, Outcome, RESOLVE_MAX, lost_slots};
 use crate::conn::{CallError, LinkState, Response};
 use crate::events::Event;
 
-/// A member that missed more bytes than this stays out: they wait in memory.
+/// A member that missed more bytes than this stays out: they wait in memory, for each that is away.
 const MISSED_MAX: usize = 512 << 20;
 /// What a request takes in memory besides its payload, roughly.
 const ASK_BYTES: usize = 512;

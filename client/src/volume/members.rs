@@ -238,8 +238,13 @@ impl Core {
         }
     }
 
-    /// A member that was away while another one was dropped learns of that.
+    /// A member that was away while another one was dropped learns of that; not while the record is being written, because
+    /// there is an order in which voters have to learn of returns.
     async fn refresh_record(&self, slot: Slot) {
+        let writing = self.members.writing.lock().await;
+        if !writing.back.is_empty() {
+            return;
+        }
         let request = Request::SetMembership { membership: self.members.record() };
         if let Err(error) = self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await {
             tracing::debug!(%slot, %error, "membership record not refreshed");
@@ -290,7 +295,7 @@ impl Core {
     /// Makes a member current again that has everything by now. The caller sees to it that nothing is changed meanwhile.
     ///
     /// # Errors
-    /// When too few voters can be reached.
+    /// When too few voters can be reached, or it is not away any more.
     pub(super) async fn reinstate(self: &Arc<Core>, slot: Slot) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
         let nobody = SlotSet::default();
@@ -298,10 +303,14 @@ impl Core {
         others.push(self.members.record());
         // As soon as one voter has the new record the next owner may go by it. So this one does, too: whoever fails while
         // it is written is dropped from it, the returned member as well.
-        self.adopt(self.changed(Change { lost: nobody, back: Some(slot) })?, nobody);
+        let mut record = self.changed(Change { lost: nobody, back: Some(slot) })?;
+        record.version = writing.next_version();
+        if !self.members.away.end(slot) {
+            return Err(VolumeError::Lost("it was left out meanwhile".into()));
+        }
+        self.adopt(record, nobody);
         writing.back = writing.back.with(slot);
         self.members.heed(others);
-        self.members.away.end(slot);
         let stored = self.store(&mut writing, Change::default(), nobody, "it failed when a server came back").await;
         if let Err(error) = stored {
             // Until then the voters believe less than is true.
