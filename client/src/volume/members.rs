@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
-use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::Membership;
+use net_raid_proto::limits::{RENEW_MS, VOTERS_MAX};
+use net_raid_proto::membership::{FORCED_MAX, Membership};
 use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -52,7 +52,9 @@ impl Members {
             spares,
             current: AtomicU32::new(current.0),
             // Out of reach there may be records of former owners, of any version that these came to.
-            dropping: tokio::sync::Mutex::new(record.version.max(session.epoch.0 << 32)),
+            dropping: tokio::sync::Mutex::new(
+                record.version.max(Membership::first_version(record.forced(), session.epoch)),
+            ),
             session,
             record: Mutex::new(record),
             others: Mutex::default(),
@@ -101,12 +103,15 @@ impl Members {
     pub(super) fn check_owned(&self) -> Result<(), VolumeError> {
         match self.taken_over.get() {
             None => Ok(()),
-            Some(why) => Err(VolumeError::Lost(why.clone())),
+            Some(fault) => Err(VolumeError::Lost(format!("this client no longer owns the volume: {fault}"))),
         }
     }
 
     pub(super) fn note_taken_over(&self, fault: &Fault) {
-        let _ = self.taken_over.set(format!("this client no longer owns the volume: {fault}"));
+        if self.taken_over.set(fault.to_string()).is_ok() {
+            // Whoever waits learns of it, and the task that says so.
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// Waits until some connection changes; `false` when `deadline` came first.
@@ -130,10 +135,21 @@ impl Members {
 impl Core {
     /// Follows the connections of all members: logs what happens and wakes who waits.
     pub(super) fn follow(self: &Arc<Core>) {
+        tokio::spawn(keep_ownership(Arc::downgrade(self)));
         for slot in 0..self.members.seats.len() {
             let slot = Slot(slot as u8);
             let states = self.members.conn(slot).watch();
             tokio::spawn(follow_one(Arc::downgrade(self), slot, states));
+        }
+    }
+
+    async fn ask_whose(&self) {
+        let current = self.members.current().iter().filter(|slot| self.members.conn(*slot).is_up());
+        let asks = current.map(|slot| self.members.conn(slot).call(&Request::Ping, Vec::new(), Vec::new(), false));
+        for answer in futures_util::future::join_all(asks).await {
+            if let Err(CallError::Fault(fault @ Fault::StaleEpoch(_))) = answer {
+                self.members.note_taken_over(&fault);
+            }
         }
     }
 
@@ -148,7 +164,11 @@ impl Core {
                 self.log(Some(slot), &Event::ServerResumed);
                 self.check_online();
             }
-            LinkState::Up(_) => self.log(Some(slot), &Event::ServerBack),
+            LinkState::Up(brick) => {
+                if !self.tell_if_left_out(slot, brick).await {
+                    self.log(Some(slot), &Event::ServerBack);
+                }
+            }
             LinkState::Broken | LinkState::Closed => {}
         }
     }
@@ -179,7 +199,7 @@ impl Core {
     }
 
     /// A member that was away while another one was dropped learns of that.
-    async fn refresh_record(&self, slot: Slot) {
+    pub(super) async fn refresh_record(&self, slot: Slot) {
         let request = Request::SetMembership { membership: self.members.record() };
         if let Err(error) = self.members.conn(slot).call(&request, Vec::new(), Vec::new(), false).await {
             tracing::debug!(%slot, %error, "membership record not refreshed");
@@ -194,29 +214,60 @@ impl Core {
     pub(super) async fn drop_members(&self, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
         let mut newest = self.members.dropping.lock().await;
         let lost = lost.and(self.members.current());
-        if lost.is_empty() { Ok(()) } else { self.store_without(&mut newest, lost, reason).await }
+        if lost.is_empty() { Ok(()) } else { self.store_dropping(&mut newest, lost, reason).await }
     }
 
     /// Writes the record anew. A former owner may have gone while it wrote it: some of its voters do not have it then,
     /// and could begin without the others.
     pub(super) async fn confirm_record(&self) -> Result<(), VolumeError> {
         let mut newest = self.members.dropping.lock().await;
-        self.store_without(&mut newest, SlotSet::default(), "it failed when the volume was mounted").await
+        self.store_dropping(&mut newest, SlotSet::default(), "it failed when the volume was mounted").await
     }
 
-    async fn store_without(&self, newest: &mut u64, mut lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+    async fn store_dropping(&self, newest: &mut u64, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
+        let lost = self.store_without(newest, lost, |lost| self.without(lost)).await?;
+        lost.iter().for_each(|slot| {
+            self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
+        });
+        Ok(())
+    }
+
+    /// Writes the record that `without` makes of the present one, the members that are absent, and the bricks that are here, which beats
+    /// all records that others can write. Returns who is absent then.
+    pub(super) async fn store_forced(
+        &self,
+        absent: SlotSet,
+        without: impl Fn(&Membership, SlotSet, &[BrickId]) -> Result<Membership, Shortage>,
+    ) -> Result<SlotSet, VolumeError> {
+        let mut newest = self.members.dropping.lock().await;
+        let old = self.members.record();
+        let forced = old.forced() + 1;
+        if forced == FORCED_MAX {
+            return Err(VolumeError::Lost("members were left out too often".into()));
+        }
+        *newest = Membership::first_version(forced, self.members.epoch());
+        let without = |lost| {
+            without(&old, lost, &self.reachable_voters(&old, lost)).map_err(|shortage| shortage_words(&old, shortage))
+        };
+        self.store_without(&mut newest, absent, without).await
+    }
+
+    /// Stores a record without `lost`, and without those that fail at that; returns all of them.
+    async fn store_without(
+        &self,
+        newest: &mut u64,
+        mut lost: SlotSet,
+        without: impl Fn(SlotSet) -> Result<Membership, VolumeError>,
+    ) -> Result<SlotSet, VolumeError> {
         loop {
-            let mut record = self.without(lost)?;
+            let mut record = without(lost)?;
             // Some voters may hold what another member's failure broke off: a version says one thing only.
             *newest += 1;
             record.version = *newest;
             let failed = self.store_record(&record).await?;
             if failed.is_empty() {
                 self.adopt(record);
-                lost.iter().for_each(|slot| {
-                    self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
-                });
-                return Ok(());
+                return Ok(lost);
             }
             lost = SlotSet(lost.0 | failed.0);
         }
@@ -247,14 +298,8 @@ impl Core {
         let old = self.members.record();
         let reachable = self.reachable_voters(&old, lost);
         let others = self.members.others();
-        quorum::without(&old, &others, lost, self.checkpoints.completed(), &reachable).map_err(|shortage| {
-            VolumeError::Lost(match shortage {
-                Shortage::Members(current) => {
-                    format!("{current} of {} necessary servers are left", old.members_needed())
-                }
-                Shortage::Voters => "too few servers are left to decide who is current".into(),
-            })
-        })
+        let record = quorum::without(&old, &others, lost, self.checkpoints.completed(), &reachable);
+        record.map_err(|shortage| shortage_words(&old, shortage))
     }
 
     fn reachable_voters(&self, old: &Membership, lost: SlotSet) -> Vec<BrickId> {
@@ -317,6 +362,34 @@ impl Core {
         let all = futures_util::future::join_all(calls);
         let _ = tokio::time::timeout(self.config.stall.max(Duration::from_secs(1)), all).await;
     }
+}
+
+/// Says once when another client has taken the volume over. Bricks are asked for that too, since a client that
+/// stood still for longer than its lease, and has nothing to write, would not hear of it.
+async fn keep_ownership(core: std::sync::Weak<Core>) {
+    let Some(mut seen) = core.upgrade().map(|core| core.members.watch()) else { return };
+    loop {
+        let asked = Instant::now();
+        {
+            let Some(core) = core.upgrade() else { return };
+            if core.members.seats.iter().all(|seat| seat.conn.state() == LinkState::Closed) {
+                return;
+            }
+            core.ask_whose().await;
+            if let Some(fault) = core.members.taken_over.get() {
+                core.log(None, &Event::TakenOver { reason: fault.clone() });
+                return;
+            }
+        }
+        let _ = timeout_at(asked + Duration::from_millis(RENEW_MS), seen.changed()).await;
+    }
+}
+
+fn shortage_words(record: &Membership, shortage: Shortage) -> VolumeError {
+    VolumeError::Lost(match shortage {
+        Shortage::Members(current) => format!("{current} of {} necessary servers are left", record.members_needed()),
+        Shortage::Voters => "too few servers are left to decide who is current".into(),
+    })
 }
 
 async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::Receiver<LinkState>) {
