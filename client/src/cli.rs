@@ -25,6 +25,7 @@ Example of a configuration, with one volume:
   net_raid_client --check storage.conf    is it right?
   net_raid_client storage.conf            mount all volumes
   umount /mnt/storage1                    end one; `kill -TERM` ends all
+  net_raid_client --force storage.conf    the newest servers are gone for good: go on without them
 
 Exit status: 0 if every volume is mounted, 1 if some are not, 2 for a wrong command line or configuration (nothing is
 mounted then).";
@@ -35,6 +36,11 @@ mounted then).";
 struct Args {
     /// The configuration file.
     config: PathBuf,
+
+    /// Go on although servers that do not answer may hold something newer: they are left out, and what only they hold is lost.
+    /// Waits for them as long as without it, and changes nothing for volumes whose servers suffice.
+    #[arg(long, conflicts_with = "check")]
+    force: bool,
 
     /// Only check the configuration and the mountpoints: exit status 0 or 2.
     #[arg(long, conflicts_with_all = ["foreground", "pid_file"])]
@@ -57,7 +63,7 @@ struct Args {
 pub fn run() -> ExitCode {
     // Exits by itself: 2 for a wrong command line, 0 for --help and --version.
     let args = Args::parse();
-    let config = match config::load(&args.config) {
+    let mut config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
             // Without a stderr there is still the exit status.
@@ -70,6 +76,7 @@ pub fn run() -> ExitCode {
         println!("{}: {count} volume{}, all right", args.config.display(), if count == 1 { "" } else { "s" });
         return ExitCode::SUCCESS;
     }
+    config.volumes.iter_mut().for_each(|volume| volume.force = args.force);
     let Args { foreground, pid_file, log_format, .. } = args;
     ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
 }

@@ -66,6 +66,8 @@ pub struct VolumeConfig {
     pub stall: Duration,
     /// Where the volume's events are logged: its own file, or the default.
     pub errorlog: Option<PathBuf>,
+    /// `--force`: go on although servers that are out of reach may hold something newer. Never from the file.
+    pub force: bool,
 }
 
 /// Reads and parses the file at `path`, and checks its mountpoints on this machine.

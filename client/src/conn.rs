@@ -89,6 +89,8 @@ pub struct Session {
     pub holder: Holder,
     /// The brick that must answer, where it is known: addresses are hints.
     pub brick: Option<BrickId>,
+    /// Whoever has it loses it: an administrator decided so.
+    pub take_over: bool,
 }
 
 /// A request that waits for its answer.

@@ -10,6 +10,7 @@ mod checkpoint;
 mod error;
 mod fanout;
 mod file;
+mod force;
 mod gather;
 mod generation;
 mod members;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Cluster, create, read_all};
-use net_raid_client::volume::{File, Volume, WriteMeta};
+use net_raid_client::volume::{File, PathSource, Volume, WriteMeta};
 use net_raid_proto::ids::{Generation, Name, ObjectId};
 use net_raid_proto::message::Request;
 use tokio::time::Instant;
@@ -246,5 +246,169 @@ fn what_the_owner_does_while_another_waits_is_heeded() {
             volume.read(&file, 0, 6).await.unwrap_err();
             volume.close().await;
         }
+    });
+}
+
+/// The only file is `f`, for bricks that forgot.
+struct InRoot;
+
+impl PathSource for InRoot {
+    fn path_of(&self, _id: ObjectId) -> Option<Vec<Name>> {
+        Some(vec![Name::new(b"f").unwrap()])
+    }
+}
+
+/// The file of [`prepared`], to be written.
+async fn file_of(volume: &Volume) -> File {
+    volume.set_paths(Arc::new(InRoot));
+    let entry = volume.lookup(ObjectId::ROOT, &Name::new(b"f").unwrap()).await.unwrap();
+    File::new(entry.id, entry.layout, entry.attr.size)
+}
+
+async fn reads(volume: &Volume, wanted: &str) {
+    let file = file_of(volume).await;
+    assert_eq!(read_all(volume, &file).await, wanted.as_bytes());
+}
+
+/// Those that are left out had gone on, and hold the newer record: nothing of it counts any more, whoever meets whom.
+#[test]
+fn force_goes_on_with_what_is_here_and_leaves_the_others_out() {
+    block_on(async {
+        for (level, servers, here) in [(1, 2, 1), (1, 3, 1), (6, 4, 2)] {
+            let mut cluster = prepared(level, servers, 0).await;
+            cluster.config.timeout = Duration::from_secs(2);
+            let volume = cluster.open().await.unwrap();
+            let file = file_of(&volume).await;
+            for node in &cluster.nodes[..here] {
+                node.kill_and_wait().await;
+            }
+            for text in ["newer", "newer still"] {
+                write(&volume, &file, text).await;
+                volume.sync_all().await.unwrap();
+            }
+            volume.close().await;
+            for node in &cluster.nodes[here..] {
+                node.kill_and_wait().await;
+            }
+            cluster.nodes[..here].iter().for_each(|node| node.start());
+            refused(&cluster, &["could hold newer data", &format!("127.0.0.1:{servers}"), "--force", "is lost"]).await;
+
+            cluster.config.force = true;
+            let volume = cluster.open().await.unwrap();
+            reads(&volume, "first").await;
+            write(&volume, &file_of(&volume).await, "other").await;
+            volume.close().await;
+            let forced: Vec<String> =
+                cluster.events().lines().filter(|line| line.contains("by --force")).map(str::to_owned).collect();
+            let names = (here + 1..=servers).all(|number| forced[0].contains(&format!("127.0.0.1:{number}")));
+            assert!(forced.len() == 1 && names && forced[0].contains("is lost"), "{forced:?}");
+
+            // Now it is not needed, and does nothing.
+            let volume = cluster.open().await.unwrap();
+            reads(&volume, "other").await;
+            cluster.config.force = false;
+            cluster.nodes[here..].iter().for_each(|node| node.start());
+            cluster.wait_event("server back, was left out by --force").await;
+            reads(&volume, "other").await;
+            volume.close().await;
+            assert_eq!(cluster.events().matches("started by --force").count(), 1, "level {level} of {servers}");
+
+            let volume = cluster.open().await.unwrap();
+            reads(&volume, "other").await;
+            volume.close().await;
+            for node in &cluster.nodes[..here] {
+                node.kill_and_wait().await;
+            }
+            refused(&cluster, &["0 servers with current data answer", "left out by --force"]).await;
+            cluster.config.force = true;
+            refused(&cluster, &["0 servers with current data answer", "left out by --force"]).await;
+        }
+    });
+}
+
+/// Both halves were forced, each without knowing of the other. That cannot be mended, but decided.
+#[test]
+fn of_two_halves_that_were_forced_one_counts() {
+    block_on(async {
+        let mut cluster = prepared(1, 2, 0).await;
+        cluster.config.timeout = Duration::from_secs(1);
+        cluster.nodes[0].kill_and_wait().await;
+        // The word is needed for each half, once.
+        cluster.config.force = true;
+        for _ in 0..3 {
+            let volume = cluster.open().await.unwrap();
+            write(&volume, &file_of(&volume).await, "again").await;
+            volume.close().await;
+        }
+        cluster.nodes[1].kill_and_wait().await;
+        cluster.nodes[0].start();
+        let volume = cluster.open().await.unwrap();
+        reads(&volume, "first").await;
+        volume.close().await;
+        cluster.nodes[1].start();
+        let volume = cluster.open().await.unwrap();
+        // One of both it is, and the same one from then on, also where the other is alone.
+        let content = read_all(&volume, &file_of(&volume).await).await;
+        volume.close().await;
+        cluster.config.force = false;
+        for node in [0, 1] {
+            cluster.nodes[node].kill_and_wait().await;
+            if let Ok(volume) = cluster.open().await {
+                assert_eq!(read_all(&volume, &file_of(&volume).await).await, content);
+                volume.close().await;
+            }
+            cluster.nodes[node].start();
+        }
+        let volume = cluster.open().await.unwrap();
+        assert_eq!(read_all(&volume, &file_of(&volume).await).await, content);
+        volume.close().await;
+    });
+}
+
+/// The other half is in use, out of our sight. Once it is found its client loses it.
+#[test]
+fn two_halves_that_meet_do_not_both_serve() {
+    block_on(async {
+        let mut cluster = prepared(1, 2, 0).await;
+        cluster.config.timeout = Duration::from_secs(2);
+        let volume = cluster.open().await.unwrap();
+        let file = file_of(&volume).await;
+        cluster.nodes[0].kill_and_wait().await;
+        write(&volume, &file, "newer").await;
+        cluster.cut(0, 0, true);
+        cluster.cut(1, 1, true);
+        cluster.nodes[0].start();
+        cluster.config.force = true;
+        let forced = cluster.open_elsewhere().await.unwrap();
+        reads(&forced, "first").await;
+        write(&forced, &file_of(&forced).await, "other").await;
+        write(&volume, &file, "newer still").await;
+
+        cluster.cut(1, 1, false);
+        cluster.wait_event("server back, was left out by --force").await;
+        cluster.wait_event("taken over by another client").await;
+        let late = volume.write(&file, 0, Bytes::from_static(b"late"), WriteMeta::default()).await;
+        assert!(late.unwrap_err().to_string().contains("no longer owns the volume"));
+        volume.read(&file, 0, 1).await.unwrap_err();
+        volume.close().await;
+        reads(&forced, "other").await;
+        forced.close().await;
+        cluster.cut(0, 0, false);
+        cluster.config.force = false;
+        let volume = cluster.open().await.unwrap();
+        reads(&volume, "other").await;
+        volume.close().await;
+    });
+}
+
+#[test]
+fn force_does_not_make_up_for_members() {
+    block_on(async {
+        let mut cluster = prepared(5, 3, 0).await;
+        cluster.config.timeout = Duration::from_secs(1);
+        cluster.nodes[0].kill();
+        cluster.nodes[2].kill();
+        cluster.config.force = true;
+        refused(&cluster, &["127.0.0.1:1", "127.0.0.1:3", "2 are needed"]).await;
     });
 }

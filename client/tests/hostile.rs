@@ -105,6 +105,7 @@ async fn a_membership_record_that_is_not_valid_is_ignored() {
             timeout: Duration::from_millis(500),
             stall: Duration::from_millis(200),
             errorlog: None,
+            force: false,
         };
         let world = World {
             transport: Arc::new(Lies(label(record))),

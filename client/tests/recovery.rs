@@ -12,7 +12,7 @@ use common::offline::{self, Contents};
 use common::{Cluster, create, read_all};
 use net_raid_client::volume::{File, Volume, WriteMeta};
 use net_raid_proto::ids::{Name, ObjectId, Timestamp};
-use net_raid_proto::message::{Change, Kind, NewObject, RenameTarget, SetAttr, XattrExpect};
+use net_raid_proto::message::{Change, Kind, NewObject, RenameTarget, Request, SetAttr, XattrExpect};
 
 const ROOT: ObjectId = ObjectId::ROOT;
 
@@ -134,6 +134,49 @@ fn equal_members_are_left_as_they_are() {
             let contents = left.recovered().await;
             left.holds(&contents, &[("/a", "a"), ("/b", "b"), ("/c", "c"), ("/d/e", "e")]);
             assert!(left.cluster.events().contains("writes 0, cuts 0, names 0, sizes 0, attributes 0"));
+        }
+    });
+}
+
+/// Recovery takes as long as what was changed, not as long as what is there: it reads a directory as a whole only where members
+/// differ in names of before.
+#[test]
+fn names_that_nobody_changed_are_not_read() {
+    const OLD: usize = 100;
+    block_on(async {
+        for (level, servers) in LEVELS {
+            for differs in [false, true] {
+                let left = Left::new(level, servers).await;
+                let volume = &left.volume;
+                for number in 0..OLD {
+                    create(volume, &format!("old{number}")).await;
+                }
+                volume.sync_all().await.unwrap();
+                create(volume, "new").await;
+                let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+                let made = made(ROOT, "newdir", volume.new_id().unwrap(), Kind::Directory, volume);
+                let gone = Change::Unlink { parent: ROOT, name: name("a"), id: left.id("a"), keep: false };
+                let mut changes: Vec<(&[usize], Change)> =
+                    vec![(&[0], made), (&[1], Change::SetAttr { id: left.id("b"), set })];
+                if differs {
+                    changes.push((&[1], gone));
+                }
+                left.differ(&changes).await;
+                left.cluster.journal.keep();
+                let contents = left.recovered().await;
+                let asked = left.cluster.journal.take();
+                let count = |what: &dyn Fn(&Request) -> bool| {
+                    asked.iter().filter(|entry| entry.done && what(&entry.request)).count()
+                };
+                let whole = count(&|request| matches!(request, Request::ReadDir { id: ROOT, .. }));
+                assert_eq!(whole > 0, differs, "level {level}: {whole}");
+                let single = count(&|request| matches!(request, Request::Lookup { .. } | Request::GetAttr { .. }));
+                assert!(single < OLD / 2, "level {level}: {single}");
+                let names = contents.tree.keys().filter(|path| path.starts_with(b"/old")).count();
+                assert_eq!(names, OLD);
+                assert_eq!(contents.tree.contains_key(&b"/a"[..]), !differs);
+                assert!(contents.tree.contains_key(&b"/new"[..]) && contents.tree.contains_key(&b"/newdir"[..]));
+            }
         }
     });
 }

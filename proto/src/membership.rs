@@ -7,12 +7,22 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BrickId, Epoch, Generation, Slot, VolumeId};
+use crate::ids::{BrickId, Epoch, Generation, ObjectId, Slot, VolumeId};
 use crate::layout::Level;
 use crate::limits::{MEMBERS_MAX, VOTERS_MAX};
 
 /// Version of the brick format that this build writes; a newer one is refused.
 pub const FORMAT_VERSION: u16 = 1;
+
+/// Where the epoch stands in a version, and the count above it.
+const EPOCH_SHIFT: u32 = 32;
+const FORCED_SHIFT: u32 = 56;
+const EPOCH_MAX: u64 = (1 << (FORCED_SHIFT - EPOCH_SHIFT)) - 1;
+/// Members can be left out fewer times than this.
+pub const FORCED_MAX: u64 = 1 << (u64::BITS - FORCED_SHIFT);
+
+// An epoch that names objects fits.
+const _: () = assert!(EPOCH_MAX >> (u64::BITS - ObjectId::COUNTER_BITS) == 0);
 
 /// Whether the brick of a slot holds everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +31,7 @@ pub enum SlotState {
     Current,
     /// It was dropped and misses changes made after this generation was complete.
     Stale {
-        /// Last generation that it completed.
+        /// Last generation that it completed; 0 if nothing that it holds counts.
         since: Generation,
     },
 }
@@ -38,8 +48,9 @@ pub struct SlotRecord {
 /// Who is in a volume: kept on every voter, the highest version wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// Grows with each change of this record; the upper 32 bits are the epoch of the owner that made it, or 0 in the first
-    /// record. No version is used for two records, even where one of them reached a part of the voters only.
+    /// Grows with each change of this record: 8 bits count how often an administrator left out members that may be newer
+    /// (`--force`), 24 bits are the epoch of the owner that made it, or 0 in the first record, and 32 bits count. No version is used for
+    /// two records, even where one of them reached a part of the voters only.
     pub version: u64,
     /// Redundancy of the volume.
     pub level: Level,
@@ -77,6 +88,22 @@ impl Membership {
     pub fn current_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let current = |record: &SlotRecord| record.state == SlotState::Current;
         self.slots.iter().enumerate().filter(move |(_, r)| current(r)).map(|(i, _)| Slot(i as u8))
+    }
+
+    /// How often members that may be newer were left out.
+    pub fn forced(&self) -> u64 {
+        self.version >> FORCED_SHIFT
+    }
+
+    /// All versions of an owner are above this one, and above those of earlier owners, and above all of those whose members were left
+    /// out less often. The latter must be below [`FORCED_MAX`].
+    pub fn first_version(forced: u64, epoch: Epoch) -> u64 {
+        forced << FORCED_SHIFT | (epoch.0 & EPOCH_MAX) << EPOCH_SHIFT
+    }
+
+    /// Whether the member in `slot` was left out, so that it may have a history of its own.
+    pub fn is_left_out(&self, slot: Slot) -> bool {
+        self.forced() > 0 && self.slots[slot.index()].state == SlotState::Stale { since: Generation(0) }
     }
 
     /// The slot of a brick, when it is a member.

@@ -231,6 +231,7 @@ impl<D: Disk> Brick<D> {
             Request::Lookup { parent, name } => self.lookup(*parent, name),
             Request::GetAttr { id } => self.get_attr(*id),
             Request::ReadDir { id, cursor, attributes } => self.read_dir(*id, *cursor, *attributes),
+            Request::ReadChanged { id, cursor, since } => self.read_changed(*id, *cursor, *since),
             Request::ReadLink { id } => self.read_link(*id),
             Request::GetXattr { id, name } => self.get_xattr(*id, name),
             Request::ListXattr { id } => self.list_xattr(*id),
@@ -293,6 +294,7 @@ impl<D: Disk> Brick<D> {
             | Request::Abort { .. }
             | Request::ReadLog { .. }
             | Request::ReadDir { .. }
+            | Request::ReadChanged { .. }
             | Request::Resolve { .. }
             | Request::Allocated { .. }
             | Request::PurgeOrphans => true,

@@ -321,7 +321,8 @@ impl<S: Service, W: AsyncWrite + Unpin + Send + 'static> Session<S, W> {
             payload.clear();
         }
         let reply = answer_header(header, version);
-        let body_max = if matches!(answer, Ok(Reply::Page { .. })) { PAGE_BODY_MAX } else { BODY_MAX };
+        let is_page = matches!(answer, Ok(Reply::Page { .. } | Reply::Changed { .. }));
+        let body_max = if is_page { PAGE_BODY_MAX } else { BODY_MAX };
         let head = seal(reply, &answer, body_max, &[&payload]).unwrap_or_else(|why| {
             tracing::error!(peer = %self.peer, request = %header.request, %why, "answer over the limits");
             payload.clear();

@@ -118,6 +118,7 @@ impl<'a> Volume<'a> {
             timeout,
             stall,
             errorlog: errorlog.cloned(),
+            force: false,
         };
         let servers = members.into_iter().chain(spares).filter_map(|(server, piece)| Some((server?, piece))).collect();
         Self { config, name, mountpoint, errorlog: own.errorlog, servers }

@@ -153,7 +153,7 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
             epoch: session.epoch,
             generation: session.generation,
             holder: session.holder,
-            take_over: false,
+            take_over: session.take_over,
         };
         ask(conn, &mut reader, &mut half, session.epoch, &own).await?.map_err(|fault| fault.to_string())?;
     }

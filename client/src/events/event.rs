@@ -22,6 +22,8 @@ pub enum Event {
     ServerBack,
     /// A lost server answers again, and has everything by now.
     ServerResumed,
+    /// A server answers that an administrator left out, and learns of that.
+    ServerLeftOut,
     /// A member was dropped: from now on it misses writes.
     MemberDropped {
         /// Its slot.
@@ -96,6 +98,16 @@ pub enum Event {
         /// Objects whose attributes were set on a server.
         attributes: usize,
     },
+    /// An administrator went on without members that may hold something newer.
+    Forced {
+        /// Without which, and what that means.
+        reason: String,
+    },
+    /// Another client has the volume now: nothing can be read or written any more.
+    TakenOver {
+        /// What a server said.
+        reason: String,
+    },
     /// A new volume was made of empty servers.
     VolumeFormed,
     /// The volume is mounted and serves.
@@ -150,6 +162,7 @@ impl Event {
             Self::ServerLost { .. } => "server lost",
             Self::ServerBack => "server back, stays out until caught up",
             Self::ServerResumed => "server back, up to date",
+            Self::ServerLeftOut => "server back, was left out by --force: what only it holds is lost",
             Self::MemberDropped { .. } => "member dropped",
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up failed",
@@ -161,6 +174,8 @@ impl Event {
             Self::Inconsistency { .. } => "inconsistency found",
             Self::Repaired { .. } => "repaired",
             Self::Recovered { .. } => "recovered after a crash",
+            Self::Forced { .. } => "started by --force",
+            Self::TakenOver { .. } => "taken over by another client, nothing is written any more",
             Self::VolumeFormed => "new volume formed",
             Self::VolumeMounted { .. } => "volume mounted",
             Self::VolumeUnmounted => "volume unmounted",
@@ -185,6 +200,8 @@ impl Event {
             | Self::VolumeUnmounted
             | Self::VolumeOnline => Severity::Info,
             Self::ServerLost { .. }
+            | Self::ServerLeftOut
+            | Self::Forced { .. }
             | Self::MemberDropped { .. }
             | Self::SpareUnreachable { .. }
             | Self::Inconsistency { .. }
@@ -192,6 +209,7 @@ impl Event {
             Self::CatchUpFailed { .. }
             | Self::RebuildFailed { .. }
             | Self::VolumeOffline { .. }
+            | Self::TakenOver { .. }
             | Self::AssemblyRefused { .. } => Severity::Error,
         }
     }
@@ -199,9 +217,11 @@ impl Event {
     fn fields(&self) -> Fields<'_> {
         let none = Fields::default();
         match self {
-            Self::ServerLost { reason } | Self::SpareUnreachable { reason } | Self::VolumeOffline { reason } => {
-                Fields { reason: Some(reason), ..none }
-            }
+            Self::ServerLost { reason }
+            | Self::SpareUnreachable { reason }
+            | Self::VolumeOffline { reason }
+            | Self::TakenOver { reason }
+            | Self::Forced { reason } => Fields { reason: Some(reason), ..none },
             Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
             Self::CaughtUp { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
                 Fields { slot: Some(*slot), ..none }
@@ -222,6 +242,7 @@ impl Event {
             Self::Connected
             | Self::ServerBack
             | Self::ServerResumed
+            | Self::ServerLeftOut
             | Self::SpareConnected
             | Self::VolumeFormed
             | Self::VolumeUnmounted

@@ -109,6 +109,13 @@ fn every_event_has_its_words() {
             Event::Recovered { writes: 3, cuts: 0, names: 2, sizes: 1, attributes: 4 },
             "recovered after a crash: writes 3, cuts 0, names 2, sizes 1, attributes 4",
         ),
+        (Event::ServerResumed, "server back, missed nothing"),
+        (Event::ServerLeftOut, "server back, was left out by --force: what only it holds is lost"),
+        (Event::Forced { reason: "without h:1".into() }, "started by --force: without h:1"),
+        (
+            Event::TakenOver { reason: "epoch 7".into() },
+            "taken over by another client, nothing is written any more: epoch 7",
+        ),
         (Event::VolumeFormed, "new volume formed"),
         (Event::VolumeMounted { mountpoint: "/mnt".into() }, "volume mounted on /mnt"),
         (Event::VolumeUnmounted, "volume unmounted"),

@@ -127,6 +127,13 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
     }
 }
 
+/// What there is to go on with.
+struct Found {
+    record: Membership,
+    /// It may not be the newest: those that are away could have gone on alone.
+    forced: bool,
+}
+
 struct Assembly<'a> {
     config: &'a VolumeConfig,
     world: &'a World,
@@ -139,18 +146,21 @@ impl Assembly<'_> {
         let (mut members, mut spares) = self.survey(servers, spares, deadline).await;
         if members.iter().all(|candidate| candidate.empty().is_some()) {
             self.form(&mut members, &mut spares).await?;
-            let session = self.own(&mut members, &mut spares).await?;
-            let record = self.examine(&members, &spares)?;
-            let core = self.finish(members, spares, session, record).await?;
+            let session = self.own(&mut members, &mut spares, false).await?;
+            let found = self.examine(&members, &spares)?;
+            let core = self.finish(members, spares, session, found).await?;
             core.begin_tree().await?;
             return Ok(core);
         }
-        self.examine(&members, &spares)?;
-        let session = self.own(&mut members, &mut spares).await?;
+        let Found { forced, .. } = self.examine(&members, &spares)?;
+        let session = self.own(&mut members, &mut spares, forced).await?;
         // Servers may have gone meanwhile, and an owner that was waited for may have dropped some.
-        let record = self.examine(&members, &spares)?;
-        self.adopt_spares(&mut spares, &record, &session).await;
-        self.finish(members, spares, session, record).await
+        let found = self.examine(&members, &spares)?;
+        if found.forced && !forced {
+            return Err(AssemblyError("servers went away while the volume was being taken".into()));
+        }
+        self.adopt_spares(&mut spares, &found.record, &session).await;
+        self.finish(members, spares, session, found).await
     }
 
     /// Asks everybody; waits for those that do not answer as long as the rest does not suffice.
@@ -176,7 +186,7 @@ impl Assembly<'_> {
     }
 
     fn suffices(&self, members: &[Candidate], spares: &[Candidate]) -> bool {
-        members.iter().all(|c| c.empty().is_some()) || self.examine(members, spares).is_ok()
+        members.iter().all(|c| c.empty().is_some()) || self.examine(members, spares).is_ok_and(|found| !found.forced)
     }
 
     fn log_survey(&self, members: &[Candidate], spares: &[Candidate]) {
@@ -197,7 +207,7 @@ impl Assembly<'_> {
     }
 
     /// The newest membership record, when enough of it is here to go on.
-    fn examine(&self, members: &[Candidate], spares: &[Candidate]) -> Result<Membership, AssemblyError> {
+    fn examine(&self, members: &[Candidate], spares: &[Candidate]) -> Result<Found, AssemblyError> {
         let volume = one_volume(members)?;
         let labels =
             || members.iter().chain(spares).filter_map(Candidate::label).filter(|label| label.volume == volume);
@@ -205,8 +215,13 @@ impl Assembly<'_> {
         let Some(record) = newest else { return Err(self.nobody(members)) };
         self.check_shape(record)?;
         let here: Vec<BrickId> = labels().map(|label| label.brick).collect();
-        self.check_enough(members, record, &here)?;
-        Ok(record.clone())
+        self.check_members(members, record, &here)?;
+        let voters = self.check_voters(members, record, &here);
+        let forced = voters.is_err();
+        if !self.config.force {
+            voters?;
+        }
+        Ok(Found { record: record.clone(), forced })
     }
 
     fn check_shape(&self, record: &Membership) -> Result<(), AssemblyError> {
@@ -223,29 +238,30 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn check_enough(&self, members: &[Candidate], record: &Membership, here: &[BrickId]) -> Result<(), AssemblyError> {
-        let voters_away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
+    fn check_members(&self, members: &[Candidate], record: &Membership, here: &[BrickId]) -> Result<(), AssemblyError> {
+        if quorum::has_members(record, here) {
+            return Ok(());
+        }
         let current = record.current_slots().filter(|slot| here.contains(&record.slots[slot.index()].brick)).count();
-        let missing = || {
-            let troubles: Vec<String> = members.iter().filter_map(|c| missing_words(c, record)).collect();
-            troubles.join("; ")
-        };
-        if !quorum::has_members(record, here) {
-            return Err(AssemblyError(format!(
-                "{current} servers with current data answer, {} are needed: {}",
-                record.members_needed(),
-                missing()
-            )));
+        Err(AssemblyError(format!(
+            "{current} servers with current data answer, {} are needed: {}",
+            record.members_needed(),
+            missing(members, record)
+        )))
+    }
+
+    /// Whether those that are away cannot have gone on alone.
+    fn check_voters(&self, members: &[Candidate], record: &Membership, here: &[BrickId]) -> Result<(), AssemblyError> {
+        if quorum::has_voters(record, here) {
+            return Ok(());
         }
-        if !quorum::has_voters(record, here) {
-            return Err(AssemblyError(format!(
-                "the {voters_away} servers that do not answer could hold newer data than the others, because they are \
-                 enough to have gone on alone: {}; start one of them, or add a spare (hotswap) to the volume for the \
-                 next time",
-                missing()
-            )));
-        }
-        Ok(())
+        let voters_away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
+        Err(AssemblyError(format!(
+            "the {voters_away} servers that do not answer could hold newer data than the others, because they are enough \
+             to have gone on alone: {}; start one of them, or add a spare (hotswap) to the volume for the next time; if \
+             they are gone for good, --force goes on with what is here, and what only they hold is lost then",
+            missing(members, record)
+        )))
     }
 
     fn nobody(&self, members: &[Candidate]) -> AssemblyError {
@@ -322,8 +338,9 @@ impl Assembly<'_> {
         members: Vec<Candidate>,
         spares: Vec<Candidate>,
         session: Session,
-        record: Membership,
+        found: Found,
     ) -> Result<Arc<Core>, AssemblyError> {
+        let Found { record, forced } = found;
         let complete = newest_complete(&members, &spares, session.volume);
         let checkpoints = Checkpoints::new(session.generation, complete);
         let unfinished = unfinished(&members, &record);
@@ -336,12 +353,7 @@ impl Assembly<'_> {
             .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
             .collect();
         let members = Members::new(seats(&members, &record), spare_seats, session, record);
-        for seat in &members.seats {
-            seat.conn.set_session(Session { brick: seat.brick, ..members.session.clone() });
-        }
         let strangers: SlotSet = strangers(&members.seats, &taken);
-        // They are asked anew who they are, and whether they are ours.
-        strangers.iter().for_each(|slot| members.conn(slot).reset());
         // Later ones have higher numbers, also in later ownerships.
         let first_transaction = members.epoch().0 << TRANSACTION_BITS;
         let core = Arc::new(Core {
@@ -358,7 +370,16 @@ impl Assembly<'_> {
             cache: BlockCache::new(self.config.cache_size),
         });
         core.members.heed(others);
-        core.drop_absent(strangers).await?;
+        core.seat_all();
+        // They are asked anew who they are, and whether they are ours.
+        strangers.iter().for_each(|slot| core.members.conn(slot).reset());
+        match forced {
+            true => core.leave_out(core.absent(strangers)).await.map_err(|error| AssemblyError(error.to_string()))?,
+            false => core.drop_absent(strangers).await?,
+        }
+        // With the record that says who was left out.
+        core.seat_all();
+        core.tell_left_out().await;
         if !everywhere && core.members.record().version == version {
             core.confirm_record().await.map_err(|error| AssemblyError(error.to_string()))?;
         }
@@ -425,10 +446,23 @@ impl Core {
 
     /// Members that are missing from the start are dropped at once: they miss this whole ownership.
     async fn drop_absent(self: &Arc<Core>, strangers: SlotSet) -> Result<(), AssemblyError> {
-        let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();
-        let absent = self.members.current().iter().filter(gone).collect();
+        let absent = self.absent(strangers);
         let dropped = self.drop_members(absent, "it did not answer when the volume was mounted").await;
         dropped.map_err(|error| AssemblyError(error.to_string()))
+    }
+
+    fn absent(&self, strangers: SlotSet) -> SlotSet {
+        let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();
+        SlotSet::all(self.members.seats.len()).iter().filter(gone).collect()
+    }
+
+    /// Has every connection look for the brick of its slot.
+    fn seat_all(&self) {
+        let record = self.members.record();
+        for (seat, slot) in self.members.seats.iter().zip(0..) {
+            let take_over = record.is_left_out(Slot(slot));
+            seat.conn.set_session(Session { brick: seat.brick, take_over, ..self.members.session.clone() });
+        }
     }
 
     /// Spares that hold a label of this volume vote from now on. One that cannot be told stands by without.
@@ -500,6 +534,12 @@ fn one_volume(members: &[Candidate]) -> Result<VolumeId, AssemblyError> {
     }
 }
 
+/// Why members are not counted, in words.
+fn missing(members: &[Candidate], record: &Membership) -> String {
+    let troubles: Vec<String> = members.iter().filter_map(|candidate| missing_words(candidate, record)).collect();
+    troubles.join("; ")
+}
+
 /// Why a member is not counted, in words.
 fn missing_words(candidate: &Candidate, record: &Membership) -> Option<String> {
     if let Some(trouble) = candidate.trouble() {
@@ -512,6 +552,9 @@ fn missing_words(candidate: &Candidate, record: &Membership) -> Option<String> {
     let slot = record.slot_of(label.brick);
     match slot.map(|slot: Slot| record.slots[slot.index()].state) {
         Some(SlotState::Current) => None,
+        Some(SlotState::Stale { .. }) if slot.is_some_and(|slot| record.is_left_out(slot)) => {
+            Some(format!("{}: it was left out by --force, and what it holds does not count", candidate.server()))
+        }
         Some(SlotState::Stale { .. }) => Some(format!("{}: it was dropped and misses changes", candidate.server())),
         None => Some(format!("{}: it is no member of the volume any more", candidate.server())),
     }

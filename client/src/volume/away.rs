@@ -192,7 +192,7 @@ impl Core {
         }
         for (slot, outcome) in outcomes {
             if let Outcome::Failed(why) = outcome {
-                self.leave_out(*slot, why);
+                self.keep_out(*slot, why);
             }
         }
         let lost = lost_slots(outcomes);
@@ -200,19 +200,19 @@ impl Core {
         for (ask, resend) in missed.into_iter().map(|ask| (ask, false)).chain(lost) {
             let paths = self.paths_of(&ask.request);
             if let Err(slot) = self.members.away.push(Missed { ask, resend, paths }) {
-                self.leave_out(slot, &format!("it missed more than {} MiB", MISSED_MAX >> 20));
+                self.keep_out(slot, &format!("it missed more than {} MiB", MISSED_MAX >> 20));
             }
         }
     }
 
     /// A change is concluded that the others do not have, and nobody knows whether these do.
-    pub(super) fn leave_out_lost(&self, outcomes: &[(Slot, Outcome)]) {
+    pub(super) fn keep_out_lost(&self, outcomes: &[(Slot, Outcome)]) {
         let why = "it may have made a change that the others refused";
-        lost_slots(outcomes).iter().for_each(|slot| self.leave_out(slot, why));
+        lost_slots(outcomes).iter().for_each(|slot| self.keep_out(slot, why));
     }
 
     /// A member that is away stays out.
-    pub(super) fn leave_out(&self, slot: Slot, why: &str) {
+    pub(super) fn keep_out(&self, slot: Slot, why: &str) {
         if self.members.away.end(slot) {
             self.members.set_out(slot);
             self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: why.to_string() });
@@ -226,7 +226,7 @@ impl Core {
             let result = timeout(self.timeout(), self.make_current(slot)).await;
             let too_long = || Err(format!("it did not make up for what it missed within {:?}", self.timeout()));
             if let Err(why) = result.unwrap_or_else(|_| too_long()) {
-                self.leave_out(slot, &why);
+                self.keep_out(slot, &why);
             }
         }
     }

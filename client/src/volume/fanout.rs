@@ -191,7 +191,7 @@ impl Core {
             Verdict::Refused(errno) if dropped => {
                 // Those that did not answer do not have it either, unless it was for want of space.
                 if is_for_space(errno) {
-                    self.leave_out_lost(&outcomes);
+                    self.keep_out_lost(&outcomes);
                 }
                 Err(VolumeError::Errno(errno).into())
             }
@@ -265,8 +265,8 @@ impl Core {
             Verdict::Done => self.owe(Vec::new(), asks, &outcomes),
             Verdict::Refused(errno) if !is_for_space(errno) => return Ok(Err(errno)),
             Verdict::Refused(errno) | Verdict::Undo(errno) => {
-                self.leave_out_lost(&outcomes);
-                early.iter().for_each(|slot| self.leave_out(slot, "it may have a change that was taken back"));
+                self.keep_out_lost(&outcomes);
+                early.iter().for_each(|slot| self.keep_out(slot, "it may have a change that was taken back"));
                 outcomes.extend(early.and(self.members.current()).iter().map(|slot| (slot, Outcome::Done)));
                 drop(passage);
                 if done_slots(&outcomes).is_empty() {
@@ -282,7 +282,7 @@ impl Core {
                 self.part_with(slots, errno).await?;
             }
             Verdict::Nobody => {
-                self.leave_out_lost(&outcomes);
+                self.keep_out_lost(&outcomes);
                 return Err(VolumeError::Lost("no server answered".into()));
             }
         }
@@ -349,7 +349,7 @@ impl Core {
         let _ticket = self.number(&mut asks);
         let outcomes = self.round(&asks, false).await;
         let (passage, _, outcomes) = self.until_all(asks, outcomes).await?;
-        self.leave_out_lost(&outcomes);
+        self.keep_out_lost(&outcomes);
         drop(passage);
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
     }

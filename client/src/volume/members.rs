@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
-use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::Membership;
+use net_raid_proto::limits::{RENEW_MS, VOTERS_MAX};
+use net_raid_proto::membership::{FORCED_MAX, Membership};
 use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -72,7 +72,7 @@ impl Members {
             away: Away::default(),
             // Out of reach there may be records of former owners, of any version that these came to.
             writing: tokio::sync::Mutex::new(Writing {
-                newest: record.version.max(session.epoch.0 << 32),
+                newest: record.version.max(Membership::first_version(record.forced(), session.epoch)),
                 back: SlotSet::default(),
             }),
             session,
@@ -156,13 +156,13 @@ impl Members {
     pub(super) fn check_owned(&self) -> Result<(), VolumeError> {
         match self.taken_over.get() {
             None => Ok(()),
-            Some(why) => Err(VolumeError::Lost(why.clone())),
+            Some(fault) => Err(VolumeError::Lost(format!("this client no longer owns the volume: {fault}"))),
         }
     }
 
     pub(super) fn note_taken_over(&self, fault: &Fault) {
-        if self.taken_over.set(format!("this client no longer owns the volume: {fault}")).is_ok() {
-            // Whoever waits for servers waits in vain.
+        if self.taken_over.set(fault.to_string()).is_ok() {
+            // Whoever waits for servers waits in vain, and the task that says so is to.
             self.changed.send_modify(|count| *count += 1);
         }
     }
@@ -188,10 +188,21 @@ impl Members {
 impl Core {
     /// Follows the connections of all members: logs what happens and wakes who waits.
     pub(super) fn follow(self: &Arc<Core>) {
+        tokio::spawn(keep_ownership(Arc::downgrade(self)));
         for slot in 0..self.members.seats.len() {
             let slot = Slot(slot as u8);
             let states = self.members.conn(slot).watch();
             tokio::spawn(follow_one(Arc::downgrade(self), slot, states));
+        }
+    }
+
+    async fn ask_whose(&self) {
+        let current = self.members.current().iter().filter(|slot| self.members.conn(*slot).is_up());
+        let asks = current.map(|slot| self.members.conn(slot).call(&Request::Ping, Vec::new(), Vec::new(), false));
+        for answer in futures_util::future::join_all(asks).await {
+            if let Err(CallError::Fault(fault @ Fault::StaleEpoch(_))) = answer {
+                self.members.note_taken_over(&fault);
+            }
         }
     }
 
@@ -208,7 +219,11 @@ impl Core {
             }
             // What it missed comes first.
             LinkState::Up(_) if self.members.away().has(slot) => {}
-            LinkState::Up(_) => self.log(Some(slot), &Event::ServerBack),
+            LinkState::Up(brick) => {
+                if !self.tell_if_left_out(slot, brick).await {
+                    self.log(Some(slot), &Event::ServerBack);
+                }
+            }
             LinkState::Broken | LinkState::Closed => {}
         }
     }
@@ -240,7 +255,7 @@ impl Core {
 
     /// A member that was away while another one was dropped learns of that; not while the record is being written, because
     /// there is an order in which voters have to learn of returns.
-    async fn refresh_record(&self, slot: Slot) {
+    pub(super) async fn refresh_record(&self, slot: Slot) {
         let writing = self.members.writing.lock().await;
         if !writing.back.is_empty() {
             return;
@@ -257,7 +272,7 @@ impl Core {
     /// # Errors
     /// When the redundancy or the number of voters does not allow it.
     pub(super) async fn drop_members(self: &Arc<Core>, lost: SlotSet, reason: &str) -> Result<(), VolumeError> {
-        lost.iter().for_each(|slot| self.leave_out(slot, reason));
+        lost.iter().for_each(|slot| self.keep_out(slot, reason));
         self.drop_for(lost, SlotSet::default(), reason).await
     }
 
@@ -324,30 +339,61 @@ impl Core {
     async fn store(
         self: &Arc<Core>,
         writing: &mut Writing,
-        mut change: Change,
+        change: Change,
         may_return: SlotSet,
         reason: &str,
     ) -> Result<(), VolumeError> {
+        let record = |lost| self.changed(Change { lost, ..change });
+        let lost = self.store_without(writing, change.lost, may_return, record).await?;
+        for slot in lost.iter().filter(|slot| !may_return.has(*slot)) {
+            self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Writes the record that `without` makes of the present one, the members that are absent, and the bricks that are here, which beats
+    /// all records that others can write. Returns who is absent then.
+    pub(super) async fn store_forced(
+        self: &Arc<Core>,
+        absent: SlotSet,
+        without: impl Fn(&Membership, SlotSet, &[BrickId]) -> Result<Membership, Shortage>,
+    ) -> Result<SlotSet, VolumeError> {
+        let mut writing = self.members.writing.lock().await;
+        let old = self.members.record();
+        let forced = old.forced() + 1;
+        if forced == FORCED_MAX {
+            return Err(VolumeError::Lost("members were left out too often".into()));
+        }
+        writing.newest = Membership::first_version(forced, self.members.epoch());
+        let without = |lost| {
+            without(&old, lost, &self.reachable_voters(&old, lost)).map_err(|shortage| shortage_words(&old, shortage))
+        };
+        self.store_without(&mut writing, absent, SlotSet::default(), without).await
+    }
+
+    /// Stores a record without `lost`, and without those that fail at that; returns all of them. Those in `may_return` are away
+    /// from then on.
+    async fn store_without(
+        self: &Arc<Core>,
+        writing: &mut Writing,
+        mut lost: SlotSet,
+        may_return: SlotSet,
+        without: impl Fn(SlotSet) -> Result<Membership, VolumeError>,
+    ) -> Result<SlotSet, VolumeError> {
         loop {
-            let mut record = self.changed(change)?;
+            let mut record = without(lost)?;
             record.version = writing.next_version();
             let failed = self.store_record(&record, writing.back).await?;
             if failed.is_empty() {
                 writing.back = SlotSet::default();
-                let away = may_return.and(change.lost);
+                let away = may_return.and(lost);
                 // What is acknowledged from here on, they miss.
                 away.iter().for_each(|slot| self.members.away.begin(slot));
                 self.adopt(record, away);
-                for slot in change.lost.iter() {
-                    if away.has(slot) {
-                        tokio::spawn(Arc::clone(self).bring_back(slot));
-                    } else {
-                        self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
-                    }
-                }
-                return Ok(());
+                away.iter().for_each(|slot| drop(tokio::spawn(Arc::clone(self).bring_back(slot))));
+                return Ok(lost);
             }
-            change.lost = SlotSet(change.lost.0 | failed.0);
+            lost = SlotSet(lost.0 | failed.0);
         }
     }
 
@@ -376,14 +422,8 @@ impl Core {
         let old = self.members.record();
         let reachable = self.reachable_voters(&old, change.lost);
         let others = self.members.others();
-        quorum::changed(&old, &others, change, self.checkpoints.completed(), &reachable).map_err(|shortage| {
-            VolumeError::Lost(match shortage {
-                Shortage::Members(current) => {
-                    format!("{current} of {} necessary servers are left", old.members_needed())
-                }
-                Shortage::Voters => "too few servers are left to decide who is current".into(),
-            })
-        })
+        let record = quorum::changed(&old, &others, change, self.checkpoints.completed(), &reachable);
+        record.map_err(|shortage| shortage_words(&old, shortage))
     }
 
     fn reachable_voters(&self, old: &Membership, lost: SlotSet) -> Vec<BrickId> {
@@ -455,6 +495,34 @@ impl Core {
         let all = futures_util::future::join_all(calls);
         let _ = tokio::time::timeout(self.config.stall.max(Duration::from_secs(1)), all).await;
     }
+}
+
+/// Says once when another client has taken the volume over. Bricks are asked for that too, since a client that
+/// stood still for longer than its lease, and has nothing to write, would not hear of it.
+async fn keep_ownership(core: std::sync::Weak<Core>) {
+    let Some(mut seen) = core.upgrade().map(|core| core.members.watch()) else { return };
+    loop {
+        let asked = Instant::now();
+        {
+            let Some(core) = core.upgrade() else { return };
+            if core.members.seats.iter().all(|seat| seat.conn.state() == LinkState::Closed) {
+                return;
+            }
+            core.ask_whose().await;
+            if let Some(fault) = core.members.taken_over.get() {
+                core.log(None, &Event::TakenOver { reason: fault.clone() });
+                return;
+            }
+        }
+        let _ = timeout_at(asked + Duration::from_millis(RENEW_MS), seen.changed()).await;
+    }
+}
+
+fn shortage_words(record: &Membership, shortage: Shortage) -> VolumeError {
+    VolumeError::Lost(match shortage {
+        Shortage::Members(current) => format!("{current} of {} necessary servers are left", record.members_needed()),
+        Shortage::Voters => "too few servers are left to decide who is current".into(),
+    })
 }
 
 async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::Receiver<LinkState>) {

@@ -24,6 +24,8 @@ const COPY_TURN: u64 = 1024 * 1024;
 
 impl Core {
     pub(super) async fn read(self: &Arc<Core>, file: &File, offset: u64, len: usize) -> Result<Bytes, VolumeError> {
+        // What the cache holds is as old as the ownership.
+        self.members.check_owned()?;
         let end = offset.saturating_add(len as u64).min(file.size());
         if offset >= end {
             return Ok(Bytes::new());

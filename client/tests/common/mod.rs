@@ -5,6 +5,7 @@
 pub mod liar;
 pub mod offline;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -144,12 +145,24 @@ where
     let _ = to.shutdown().await;
 }
 
-struct Net(Vec<Arc<Node>>);
+/// By the number of the client: the nodes that it cannot connect to, by their number.
+type Cables = [Mutex<HashSet<usize>>; 2];
+
+/// What one client sees.
+struct Net {
+    nodes: Vec<Arc<Node>>,
+    cut: Arc<Cables>,
+    client: usize,
+}
 
 impl Transport for Net {
     fn connect<'a>(&'a self, server: &'a ServerAddr) -> Connecting<'a> {
-        let node = &self.0[usize::from(server.port) - 1];
+        let number = usize::from(server.port) - 1;
+        let node = &self.nodes[number];
         Box::pin(async move {
+            if self.cut[self.client].lock().unwrap().contains(&number) {
+                return Err(io::ErrorKind::HostUnreachable.into());
+            }
             while node.frozen.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -222,6 +235,7 @@ pub struct Cluster {
     pub journal: Arc<Journal>,
     /// The client's time of day.
     pub clock: Arc<Ticking>,
+    cut: Arc<Cables>,
     world: World,
 }
 
@@ -240,13 +254,14 @@ impl Cluster {
         let nodes: Vec<Arc<Node>> = (0..servers + spares).map(node).collect();
         let config = config_of(level, servers, spares, dir.path());
         let clock = Arc::new(Ticking(AtomicU64::new(0)));
+        let cut: Arc<Cables> = Arc::default();
         let world = World {
-            transport: Arc::new(Net(nodes.clone())),
+            transport: Arc::new(Net { nodes: nodes.clone(), cut: Arc::clone(&cut), client: 0 }),
             clock: clock.clone(),
             random: Arc::new(Chance),
             host: Arc::new(Client(1)),
         };
-        Cluster { nodes, config, dir, journal, clock, world }
+        Cluster { nodes, config, dir, journal, clock, cut, world }
     }
 
     /// Assembles the volume.
@@ -258,8 +273,20 @@ impl Cluster {
     /// Assembles the volume from another machine.
     pub async fn open_elsewhere(&self) -> Result<Arc<Volume>, AssemblyError> {
         let events = EventLog::open(Some(&self.errorlog())).expect("error log");
-        let world = World { host: Arc::new(Client(2)), ..self.world.clone() };
+        let net = Net { nodes: self.nodes.clone(), cut: Arc::clone(&self.cut), client: 1 };
+        let world = World { host: Arc::new(Client(2)), transport: Arc::new(net), ..self.world.clone() };
         open(&self.config, world, Arc::new(events)).await
+    }
+
+    /// From now on the first client (0), or the one elsewhere (1), can connect to a node, or cannot. What is connected
+    /// stays so.
+    pub fn cut(&self, client: usize, node: usize, cut: bool) {
+        let mut nodes = self.cut[client].lock().unwrap();
+        if cut {
+            nodes.insert(node)
+        } else {
+            nodes.remove(&node)
+        };
     }
 
     /// The client as holder of the volume.

@@ -61,3 +61,24 @@ fn only_sound_records_are_valid() {
         assert!(!membership.is_valid(), "{membership:?}");
     }
 }
+
+/// A record that was forced beats all that those who were left out write, and its owners come one after the other.
+#[test]
+fn versions_grow_by_force_then_by_owner() {
+    let of = |forced, epoch, count: u64| Membership::first_version(forced, Epoch(epoch)) + count;
+    let newest_epoch = (1 << 24) - 1;
+    let versions = [
+        1,
+        of(0, 1, 1),
+        of(0, 1, u32::MAX.into()),
+        of(0, 2, 1),
+        of(0, newest_epoch, u32::MAX.into()),
+        of(1, 3, 1),
+        of(1, 4, 1),
+        of(FORCED_MAX - 1, newest_epoch, u32::MAX.into()),
+    ];
+    assert!(versions.is_sorted_by(|one, next| one < next));
+    assert_eq!(versions[7], u64::MAX);
+    let forced = versions.map(|version| Membership { version, ..record(Level::Raid1, &[], 1) }.forced());
+    assert_eq!(forced, [0, 0, 0, 0, 0, 1, 1, 255]);
+}

@@ -105,12 +105,15 @@ impl<D: Disk> Brick<D> {
         now_ms.saturating_sub(self.heard_ms.load(Relaxed))
     }
 
-    /// Renews the lease, for frames of the owner only.
+    /// Renews the lease, for frames of the owner only; one that was replaced hears of that.
     pub(super) fn ping(&self, epoch: Epoch, now_ms: u64) -> Result<Reply> {
-        if let Standing::Labelled { stored, owned: true } = &*self.standing()
-            && stored.label.epoch == epoch
-        {
-            self.heard_ms.fetch_max(now_ms, Relaxed);
+        if let Standing::Labelled { stored, owned } = &*self.standing() {
+            if Epoch(0) < epoch && epoch < stored.label.epoch {
+                return Err(Fault::StaleEpoch(stored.label.epoch).into());
+            }
+            if *owned && stored.label.epoch == epoch {
+                self.heard_ms.fetch_max(now_ms, Relaxed);
+            }
         }
         Ok(Reply::Done)
     }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use net_raid_proto::ids::{Name, ObjectId};
+use net_raid_proto::ids::{Generation, Name, ObjectId};
 use net_raid_proto::limits::TARGET_MAX;
-use net_raid_proto::message::{DirEntry, Kind, Reply};
+use net_raid_proto::message::{DirEntry, Kind, NameSum, Reply};
 
 use super::Brick;
 use super::attr::entry;
@@ -51,6 +51,25 @@ impl<D: Disk> Brick<D> {
             }
         }
         Ok(Reply::Page { entries, next })
+    }
+
+    /// What was not changed costs one look at its stamp.
+    pub(super) fn read_changed(&self, id: ObjectId, cursor: u64, since: Generation) -> Result<Reply> {
+        let dir = self.directory(id)?;
+        let _names = dir.names();
+        let page = self.disk.read_dir(&dir.handle, cursor)?;
+        let next = page.last().map(|item| item.next);
+        let (mut entries, mut others) = (Vec::new(), NameSum::default());
+        for item in page {
+            let Some(meta) = self.child_meta(&dir, &item.name)? else { continue };
+            if meta.stamp <= since {
+                others = others.with(NameSum::of(&item.name, meta.id));
+            } else if let Some(found) = self.dir_entry(&dir, item, true)? {
+                self.seen(found.id, id, &found.name);
+                entries.push(found);
+            }
+        }
+        Ok(Reply::Changed { entries, others, next })
     }
 
     fn dir_entry(&self, dir: &Node<D>, item: DirItem, attributes: bool) -> Result<Option<DirEntry>> {

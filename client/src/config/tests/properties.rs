@@ -86,7 +86,18 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
                 let spares = servers.split_off(count);
                 let timeout = Duration::from_millis(timeout_ms);
                 let stall = Duration::from_millis(stall_ms.min(timeout_ms - 1));
-                VolumeConfig { name, mountpoint, level, servers, spares, cache_size, timeout, stall, errorlog }
+                VolumeConfig {
+                    name,
+                    mountpoint,
+                    level,
+                    servers,
+                    spares,
+                    cache_size,
+                    timeout,
+                    stall,
+                    errorlog,
+                    force: false,
+                }
             })
         },
     )

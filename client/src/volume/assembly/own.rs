@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Assembly, AssemblyError, Candidate, HELD_RETRY, newest_complete, one_volume};
 use crate::conn::{CallError, Session};
+use crate::volume::force;
 use crate::volume::query::nonsense;
 
 /// Generations between the last complete one and the first of the next owner: the old one may have been completing the
@@ -29,21 +30,24 @@ enum NotYet {
 
 impl Assembly<'_> {
     /// Takes the volume on every reachable brick of it; waits for the lease of a holder that may be dead. The candidates
-    /// have the labels then with which they were taken; those that could not be taken have none.
+    /// have the labels then with which they were taken; those that could not be taken have none. `forced`: others may have gone on.
     pub(super) async fn own(
         &self,
         members: &mut [Candidate],
         spares: &mut [Candidate],
+        forced: bool,
     ) -> Result<Session, AssemblyError> {
         let volume = one_volume(members)?;
         let labels = members.iter().chain(spares.iter()).filter_map(Candidate::label);
         let newest_epoch = labels.filter(|label| label.volume == volume).map(|label| label.epoch.0).max().unwrap_or(0);
+        let ahead = if forced { force::epochs_ahead(self.world.random.bytes()) } else { 0 };
         let mut session = Session {
             volume,
-            epoch: Epoch(newest_epoch + 1),
+            epoch: Epoch(newest_epoch + 1 + ahead),
             generation: first_generation(members, spares, volume),
             holder: self.world.host.holder(),
             brick: None,
+            take_over: false,
         };
         let deadline = Instant::now() + Duration::from_millis(LEASE_MS) + HELD_RETRY * 4;
         loop {

@@ -22,7 +22,7 @@ pub(in crate::volume) type Place = (ObjectId, Name);
 /// What one member has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::volume) struct View {
-    /// Names of the directories that were read.
+    /// Names of the directories that were read; names that are the same everywhere, of what nobody changed, may be left out.
     pub(super) dirs: BTreeMap<ObjectId, BTreeMap<Name, ObjectId>>,
     /// The root, all that is named in these directories, and what is detached.
     pub(super) objects: BTreeMap<ObjectId, Entry>,
@@ -80,6 +80,12 @@ fn is_dir(entry: &Entry) -> bool {
 }
 
 impl View {
+    /// Notes names of a directory that was read, of those that may differ.
+    pub(super) fn read(&mut self, dir: ObjectId, entries: impl IntoIterator<Item = (Name, Entry)>) {
+        self.dirs.entry(dir).or_default();
+        entries.into_iter().for_each(|(name, entry)| self.found(dir, name, entry));
+    }
+
     /// Notes a name that was read.
     pub(super) fn found(&mut self, dir: ObjectId, name: Name, entry: Entry) {
         self.dirs.entry(dir).or_default().insert(name, entry.id);

@@ -6,15 +6,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
-use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, Reply, Request};
+use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, NameSum, Reply, Request};
 
 use super::names::View;
-use super::{Recovery, Result, TOGETHER, Trouble};
+use super::{Recovery, Result, SHOW_MAX, TOGETHER, Trouble};
 
 /// What one member has, by its slot.
 pub(super) fn view_of(views: &[(Slot, View)], slot: Slot) -> Option<&View> {
     views.iter().find(|(member, _)| *member == slot).map(|(_, view)| view)
 }
+
+/// Names of a directory, and what they name.
+type Entries = BTreeMap<Name, Entry>;
 
 /// A question about an object to one member.
 type Question = (Slot, ObjectId);
@@ -121,8 +124,88 @@ impl Recovery<'_> {
         Ok(view)
     }
 
-    /// Members read at the same time.
+    /// Reads what was changed, where all members have the directory and the same otherwise; else all of it.
     async fn read(&self, views: &mut [(Slot, View)], dirs: &[Question]) -> Result<()> {
+        let ids: BTreeSet<ObjectId> = dirs.iter().map(|(_, id)| *id).collect();
+        let common: Vec<ObjectId> =
+            ids.into_iter().filter(|id| views.iter().all(|(slot, _)| dirs.contains(&(*slot, *id)))).collect();
+        let mut done = BTreeSet::new();
+        for ids in common.chunks(TOGETHER) {
+            let reads = ids.iter().map(|id| self.changed_in(views, *id));
+            for (dir, found) in ids.iter().zip(futures_util::future::try_join_all(reads).await?) {
+                let Some(found) = found else { continue };
+                done.insert(*dir);
+                for ((_, view), entries) in views.iter_mut().zip(found) {
+                    view.read(*dir, entries);
+                }
+            }
+        }
+        let whole: Vec<Question> = dirs.iter().filter(|(_, id)| !done.contains(id)).copied().collect();
+        self.read_whole(views, &whole).await
+    }
+
+    /// What the members have, one after the other, of the names in a directory of which some member changed the object after
+    /// the last checkpoint. `None` when there is another difference.
+    async fn changed_in(&self, views: &[(Slot, View)], dir: ObjectId) -> Result<Option<Vec<Entries>>> {
+        let reads = views.iter().map(|(slot, view)| self.changed_on((*slot, view), dir));
+        let mut found = futures_util::future::try_join_all(reads).await?;
+        let names: BTreeSet<Name> = found.iter().flat_map(|(entries, _)| entries.keys().cloned()).collect();
+        for ((slot, view), (entries, others)) in views.iter().zip(&mut found) {
+            let missing: Vec<&Name> = names.iter().filter(|name| !entries.contains_key(*name)).collect();
+            for missing in missing.chunks(TOGETHER) {
+                let lookups = missing.iter().map(|name| self.named((*slot, view), dir, name));
+                let entries_there = futures_util::future::try_join_all(lookups).await?;
+                for (name, entry) in missing.iter().zip(entries_there) {
+                    let Some(entry) = entry else { continue };
+                    *others = others.without(NameSum::of(name, entry.id));
+                    entries.insert((*name).clone(), entry);
+                }
+            }
+        }
+        let same = found.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        Ok(same.then(|| found.into_iter().map(|(entries, _)| entries).collect()))
+    }
+
+    async fn changed_on(&self, from: (Slot, &View), id: ObjectId) -> Result<(Entries, NameSum)> {
+        let (mut found, mut sum, mut cursor) = (Entries::new(), NameSum::default(), 0);
+        loop {
+            let request = Request::ReadChanged { id, cursor, since: self.complete };
+            let Reply::Changed { entries, others, next } = self.ask(from, &request, &[]).await? else {
+                return Err(Trouble::nonsense(from.0));
+            };
+            for entry in entries {
+                let (name, entry) = self.attributes_of(from.0, entry)?;
+                found.insert(name, entry);
+            }
+            sum = sum.with(others);
+            let Some(next) = next else { return Ok((found, sum)) };
+            cursor = next;
+        }
+    }
+
+    async fn named(&self, from: (Slot, &View), parent: ObjectId, name: &Name) -> Result<Option<Entry>> {
+        let request = Request::Lookup { parent, name: name.clone() };
+        for _ in 0..SHOW_MAX {
+            match self.call(from.0, &request, &[]).await? {
+                Ok(response) => match response.reply {
+                    Reply::Entry(entry) if self.core.fits(&entry) => return Ok(Some(*entry)),
+                    _ => return Err(Trouble::nonsense(from.0)),
+                },
+                Err(Fault::Errno(libc::ENOENT)) => return Ok(None),
+                Err(Fault::Unresolved(id)) => self.show(from, id).await?,
+                Err(fault) => return Err(Trouble::Member(from.0, fault.to_string())),
+            }
+        }
+        Err(Trouble::Member(from.0, "a directory cannot be found".into()))
+    }
+
+    fn attributes_of(&self, slot: Slot, found: DirEntry) -> Result<(Name, Entry)> {
+        let entry = found.entry.filter(|entry| self.core.fits(entry)).ok_or_else(|| Trouble::nonsense(slot))?;
+        Ok((found.name, *entry))
+    }
+
+    /// Members read at the same time.
+    async fn read_whole(&self, views: &mut [(Slot, View)], dirs: &[Question]) -> Result<()> {
         let reads = views.iter_mut().map(|(slot, view)| self.read_of(*slot, view, of(dirs, *slot)));
         futures_util::future::try_join_all(reads).await.map(drop)
     }
@@ -131,10 +214,7 @@ impl Recovery<'_> {
         for dirs in dirs.chunks(TOGETHER) {
             let pages = dirs.iter().map(|id| self.read_one((slot, view), *id));
             let pages = futures_util::future::try_join_all(pages).await?;
-            for (dir, entries) in pages {
-                view.dirs.entry(dir).or_default();
-                entries.into_iter().for_each(|(name, entry)| view.found(dir, name, entry));
-            }
+            pages.into_iter().for_each(|(dir, entries)| view.read(dir, entries));
         }
         Ok(())
     }
@@ -146,9 +226,8 @@ impl Recovery<'_> {
             let Reply::Page { entries: page, next } = self.ask(from, &request, &[]).await? else {
                 return Err(Trouble::nonsense(from.0));
             };
-            for DirEntry { name, entry, .. } in page {
-                let entry = entry.filter(|entry| self.core.fits(entry)).ok_or_else(|| Trouble::nonsense(from.0))?;
-                entries.push((name, *entry));
+            for found in page {
+                entries.push(self.attributes_of(from.0, found)?);
             }
             let Some(next) = next else { return Ok((id, entries)) };
             cursor = next;

@@ -231,6 +231,7 @@ fn control_request() -> impl Strategy<Value = Request> {
         vec(transaction(), 0..20).prop_map(|transactions| Request::Abort { transactions }),
         any::<u64>().prop_map(|cursor| Request::ReadLog { cursor }),
         Just(Request::PurgeOrphans),
+        (id(), any::<u64>(), generation()).prop_map(|(id, cursor, since)| Request::ReadChanged { id, cursor, since }),
     ]
 }
 
@@ -350,6 +351,9 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         any::<u64>().prop_map(|logged| Reply::Written { logged }),
         (vec(log_entry(), 0..8), of(any::<u64>())).prop_map(|(entries, next)| Reply::Log { entries, next }),
         (label(), of(holder())).prop_map(|(label, before)| Reply::Owned { label: Box::new(label), before }),
+        (vec(dir_entry(), 0..8), any::<(u64, u64)>(), of(any::<u64>())).prop_map(|(entries, (count, sum), next)| {
+            Reply::Changed { entries, others: NameSum { count, sum }, next }
+        }),
     ]
 }
 

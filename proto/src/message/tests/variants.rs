@@ -59,7 +59,7 @@ macro_rules! variants {
 variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
     ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
-    PurgeOrphans,
+    PurgeOrphans, ReadChanged,
 ], heading "Requests");
 
 variants!(changes: Change from change, [
@@ -68,7 +68,7 @@ variants!(changes: Change from change, [
 ], heading "Changes");
 
 variants!(replies: Reply from reply, [
-    Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log, Owned,
+    Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log, Owned, Changed,
 ], heading "Replies");
 
 variants!(logged: Logged from logged, [Write, Truncate, Punch]);

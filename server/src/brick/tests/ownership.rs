@@ -52,6 +52,7 @@ fn the_newest_epoch_wins_and_a_running_lease_is_respected() {
     assert!(matches!(at(&rig, &own(2, 2, false), 1000 + LEASE_MS), Err(Fault::Held { .. })));
     assert_eq!(owned(&at(&rig, &own(2, 2, false), 2000 + LEASE_MS)).1, Some(holder(1)));
     assert_eq!(at(&rig, &Request::GetAttr { id: ROOT }, 9000), Err(Fault::StaleEpoch(Epoch(2))));
+    assert_eq!(at(&rig, &Request::Ping, 9000), Err(Fault::StaleEpoch(Epoch(2))));
     rig.epoch = Epoch(2);
     assert!(at(&rig, &Request::GetAttr { id: ROOT }, 9000).is_ok());
     rig.epoch = Epoch(3);
