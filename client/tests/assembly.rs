@@ -225,6 +225,7 @@ fn what_the_owner_does_while_another_waits_is_heeded() {
                 write(&volume, &file, text).await;
                 volume.sync_all().await.unwrap();
             }
+            cluster.wait_event("member dropped").await;
             cluster.nodes[0].start();
             cluster.wait_event("server back, stays out").await;
             volume.close().await;
