@@ -55,6 +55,8 @@ struct Owner {
 struct State {
     bricks: Vec<Brick>,
     owners: [Option<Owner>; 2],
+    /// What who is to begin has read of the bricks, where that is another moment.
+    read: [Option<Record>; 2],
     acknowledged: u8,
     drops: u8,
     wrong: Option<&'static str>,
@@ -74,6 +76,8 @@ struct Rules {
     confirm: bool,
     /// As long as the record is not confirmed, voters of older ones that were met count too.
     heed_others: bool,
+    /// Who begins goes by the records that the bricks have when they are taken, not by what they had before.
+    reads_when_taken: bool,
 }
 
 const REAL: Rules = Rules {
@@ -85,6 +89,7 @@ const REAL: Rules = Rules {
     adopt_when_all: true,
     confirm: true,
     heed_others: true,
+    reads_when_taken: true,
 };
 
 fn bits(mask: u8) -> impl Iterator<Item = u8> {
@@ -112,7 +117,7 @@ impl Rules {
     fn start(&self) -> State {
         let record = Record { version: 1, current: (1 << self.members) - 1, voters: self.all() };
         let bricks = vec![Brick { epoch: 0, record, write: 0 }; usize::from(self.members + self.spares)];
-        State { bricks, owners: [None; 2], acknowledged: 0, drops: 0, wrong: None }
+        State { bricks, owners: [None; 2], read: [None; 2], acknowledged: 0, drops: 0, wrong: None }
     }
 
     fn membership(&self, record: Record) -> Membership {
@@ -170,12 +175,20 @@ impl Rules {
     fn begin(&self, state: &State, at: usize, following: &mut Vec<State>) {
         for here in subsets(self.all()).filter(|here| *here != 0) {
             let met = || bits(here).map(|number| state.bricks[usize::from(number)]);
-            let record = met().map(|brick| brick.record).max().expect("some are met");
+            let newest = met().map(|brick| brick.record).max().expect("some are met");
+            let record = match state.read[at] {
+                _ if self.reads_when_taken => newest,
+                Some(read) => read,
+                None => {
+                    following.push(State { read: replaced(state.read, at, Some(newest)), ..state.clone() });
+                    continue;
+                }
+            };
             let epoch = met().map(|brick| brick.epoch).max().expect("some are met") + 1;
             if epoch > EPOCHS || !(self.may_begin)(&self.membership(record), &bricks(here)) {
                 continue;
             }
-            let mut after = state.clone();
+            let mut after = State { read: replaced(state.read, at, None), ..state.clone() };
             let current = || bits(here & record.current).map(|number| state.bricks[usize::from(number)].write);
             if current().any(|write| write < state.acknowledged) {
                 after.wrong = Some("who begins lacks an acknowledged write");
@@ -269,9 +282,9 @@ impl Rules {
     }
 }
 
-fn replaced(mut owners: [Option<Owner>; 2], at: usize, owner: Option<Owner>) -> [Option<Owner>; 2] {
-    owners[at] = owner;
-    owners
+fn replaced<T>(mut all: [Option<T>; 2], at: usize, one: Option<T>) -> [Option<T>; 2] {
+    all[at] = one;
+    all
 }
 
 const VOLUMES: [Rules; 4] = [
@@ -303,5 +316,6 @@ fn wrong_rules_of_membership_are_refuted() {
     assert!(refuted(&|rules| Rules { drop_needs_voters: false, ..rules }), "a drop may leave any voters");
     assert!(refuted(&|rules| Rules { adopt_when_all: false, ..rules }), "a drop counts before all know it");
     assert!(refuted(&|rules| Rules { confirm: false, ..rules }), "a record that some have is taken for that of all");
+    assert!(refuted(&|rules| Rules { reads_when_taken: false, ..rules }), "what was read before the bricks are taken");
     assert!(refuted(&|rules| Rules { heed_others: false, ..rules }), "the newest record is the only one that counts");
 }
