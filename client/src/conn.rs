@@ -112,6 +112,8 @@ struct Shared {
     /// In the order in which they were asked, and are sent again.
     pending: BTreeMap<u64, Pending>,
     session: Option<Session>,
+    /// The brick was found to be another owner's, in this epoch.
+    replaced: Option<Epoch>,
     writer: Option<Arc<link::Writer>>,
     last_heard: Instant,
     /// When the last stream ended, unless that was after a long silence.
@@ -138,6 +140,7 @@ impl Conn {
             state: state.clone(),
             pending: BTreeMap::new(),
             session: None,
+            replaced: None,
             writer: None,
             last_heard: Instant::now(),
             broke_at: None,
@@ -184,6 +187,11 @@ impl Conn {
     /// Sends under this ownership from now on, after reconnects too.
     pub fn set_session(&self, session: Session) {
         self.shared().session = Some(session);
+    }
+
+    /// The epoch of another owner, when the brick said at the last attempt to connect that it has one.
+    pub fn replaced(&self) -> Option<Epoch> {
+        self.shared().replaced
     }
 
     /// Tells the brick after later reconnects that changes are made in this generation by now.

@@ -13,6 +13,7 @@ use crate::binaries;
 use crate::cluster::Cluster;
 use crate::deadline::{reached, wait_until};
 use crate::errorlog::ErrorLog;
+use crate::netns::Netns;
 use crate::process::{Finished, is_alive, run, send};
 use crate::user::User;
 use crate::workdir::mounts_below;
@@ -70,6 +71,7 @@ pub struct Client {
     errorlog: ErrorLog,
     mountpoints: Vec<PathBuf>,
     user: Option<User>,
+    netns: Option<Netns>,
 }
 
 impl Client {
@@ -86,6 +88,7 @@ impl Client {
             errorlog: ErrorLog::new(errorlog),
             mountpoints: volumes.iter().map(|volume| volume.mountpoint.clone()).collect(),
             user: None,
+            netns: None,
         };
         client.rewrite(&text);
         client
@@ -98,6 +101,20 @@ impl Client {
             std::os::unix::fs::chown(owned, Some(user.uid), Some(user.gid)).expect("chown as root");
         }
         self
+    }
+
+    /// The same client at the other end of a cable.
+    pub fn in_netns(mut self, netns: Netns) -> Client {
+        self.netns = Some(netns);
+        self
+    }
+
+    /// The cable of a client that is behind one.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn netns(&self) -> &Netns {
+        self.netns.as_ref().expect("a client behind a cable")
     }
 
     /// Replaces the config file.
@@ -117,9 +134,10 @@ impl Client {
 
     /// `net_raid_client --pid-file PID CONFIG`.
     pub fn command(&self) -> Command {
-        let mut command = match self.user {
-            None => Command::new(binaries::client()),
-            Some(user) => {
+        let mut command = match (self.user, &self.netns) {
+            (None, None) => Command::new(binaries::client()),
+            (None, Some(netns)) => netns.command(&binaries::client()),
+            (Some(user), _) => {
                 let copy = self.config.with_file_name("net_raid_client");
                 user.command(&binaries::copy_for_anyone(&binaries::client(), &copy))
             }

@@ -1,5 +1,6 @@
 //! Several bricks in one [`Workdir`].
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
@@ -36,6 +37,12 @@ impl Cluster {
     /// The same with each server behind a cable of its own.
     pub fn start_in_netns(count: usize) -> Cluster {
         Self::start_each(count, |work, name| Brick::in_netns(work.make_dir(name), Netns::new()))
+    }
+
+    /// The same with servers that can be reached from within `netns`, as long as its cable is plugged in.
+    pub fn start_beside(netns: &Netns, count: usize) -> Cluster {
+        let address = || SocketAddr::new(netns.outside(), free_address().port());
+        Self::start_each(count, |work, name| Brick::new(work.make_dir(name), address(), None))
     }
 
     fn start_each(count: usize, brick: impl Fn(&Workdir, &str) -> Brick) -> Cluster {

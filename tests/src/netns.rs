@@ -19,6 +19,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 pub struct Netns {
     name: String,
     inside: Ipv4Addr,
+    outside: Ipv4Addr,
 }
 
 impl Netns {
@@ -31,7 +32,7 @@ impl Netns {
         let (pid, number) = (std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let network = Ipv4Addr::new(198, 18, 0, 0).to_bits() + 4 * ((16 * pid + number % 16) % (1 << 15));
         let (outside, inside) = (Ipv4Addr::from_bits(network + 1), Ipv4Addr::from_bits(network + 2));
-        let netns = Netns { name: format!("{PREFIX}{pid}.{number}"), inside };
+        let netns = Netns { name: format!("{PREFIX}{pid}.{number}"), inside, outside };
         // 15 bytes at most: 2^22 process ids.
         let cable = format!("nr{pid}x{number}");
         let name = &netns.name;
@@ -47,6 +48,11 @@ impl Netns {
     /// The address of what is in it.
     pub fn address(&self) -> IpAddr {
         self.inside.into()
+    }
+
+    /// The address of this machine as it is seen from there.
+    pub fn outside(&self) -> IpAddr {
+        self.outside.into()
     }
 
     /// Makes of `program` a command that runs in it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use net_raid_tests::client::{MOUNT_WITHIN, TIMEOUT, is_mounted};
 use net_raid_tests::deadline::{in_time, wait_until};
+use net_raid_tests::netns::Netns;
 use net_raid_tests::process::{Finished, is_alive, kill_group, run, send, sh, wait};
 use net_raid_tests::watchdog::Watchdog;
 use net_raid_tests::workdir::end_all;
@@ -144,6 +145,53 @@ fn who_stood_still_writes_nothing_more_raid5() {
 #[test]
 fn who_stood_still_writes_nothing_more_raid6() {
     who_stood_still_writes_nothing_more(Array::RAID6_NARROW);
+}
+
+/// The same with a client that goes on, and hears nothing.
+fn who_was_cut_off_writes_nothing_more(array: Array) {
+    let netns = Netns::new();
+    let cluster = Cluster::start_beside(&netns, array.bricks);
+    let dir = cluster.path().to_owned();
+    let _watchdog = Watchdog::arm("a change of owners", BUDGET, move || end_all(&dir));
+    let volume = Volume::new(&cluster, "V", array, 0);
+    let first = Client::new(cluster.path(), "first", std::slice::from_ref(&volume)).in_netns(netns);
+    first.mount();
+    let (old, new) = (volume.mountpoint.clone(), cluster.path().join("other"));
+    fs::write(old.join("file"), "first").unwrap();
+    fs::create_dir(&new).unwrap();
+    let second = Client::new(cluster.path(), "second", &[Volume { mountpoint: new.clone(), ..volume }]);
+    let mut writer = Writer::start(&old.join("file"));
+    first.netns().cut();
+    in_time("a mount that waits for a lease", LEASE + SLACK, || second.mount());
+    assert_eq!(fs::read(new.join("file")).unwrap(), b"first");
+    fs::write(new.join("file"), "second").unwrap();
+    second.remount();
+    let files = || (0..array.bricks).map(|brick| files_of(cluster[brick].dir())).collect::<Vec<_>>();
+    let before = files();
+
+    // What is cut off fails by itself; and when it is back it is told why.
+    eio("a new file beyond the redundancy", || fs::write(old.join("intruder"), "x"));
+    first.netns().join();
+    first.errorlog().expect(&["V", "taken over"], SLACK);
+    writer.fails();
+    eio("another new file", || fs::write(old.join("intruder2"), "x"));
+    assert!(first.terminate(), "the one that was cut off does not end");
+
+    assert_eq!(files(), before);
+    second.remount();
+    assert_eq!(fs::read(new.join("file")).unwrap(), b"second");
+    assert!(!new.join("intruder").exists() && !new.join("intruder2").exists());
+    second.unmount();
+}
+
+#[test]
+fn who_was_cut_off_writes_nothing_more_raid1() {
+    who_was_cut_off_writes_nothing_more(Array::RAID1);
+}
+
+#[test]
+fn who_was_cut_off_writes_nothing_more_raid5() {
+    who_was_cut_off_writes_nothing_more(Array::RAID5);
 }
 
 /// The client is dead, not only silent: on its own machine nobody has to wait for the lease.

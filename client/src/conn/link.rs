@@ -12,7 +12,7 @@ use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameError, FrameKind, HEADER_LEN, Header, seal};
 use net_raid_proto::ids::Epoch;
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, RENEW_MS};
-use net_raid_proto::message::{Answer, BrickState, Reply, Request, VERSION_MAX, VERSION_MIN};
+use net_raid_proto::message::{Answer, BrickState, Fault, Reply, Request, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -155,7 +155,12 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
             holder: session.holder,
             take_over: session.take_over,
         };
-        ask(conn, &mut reader, &mut half, session.epoch, &own).await?.map_err(|fault| fault.to_string())?;
+        let owned = ask(conn, &mut reader, &mut half, session.epoch, &own).await?;
+        conn.shared().replaced = match owned {
+            Err(Fault::StaleEpoch(epoch)) => Some(epoch),
+            _ => None,
+        };
+        owned.map_err(|fault| fault.to_string())?;
     }
     let writer = Arc::new(Writer::new(half));
     resume(conn, &writer, *brick).await.map_err(|error| one_clause(&error))?;

@@ -196,13 +196,27 @@ impl Core {
         }
     }
 
+    /// Asks the current members whose they are. As long as another client has so few of them that the rest suffices, they are
+    /// members that fail.
     async fn ask_whose(&self) {
-        let current = self.members.current().iter().filter(|slot| self.members.conn(*slot).is_up());
-        let asks = current.map(|slot| self.members.conn(slot).call(&Request::Ping, Vec::new(), Vec::new(), false));
-        for answer in futures_util::future::join_all(asks).await {
-            if let Err(CallError::Fault(fault @ Fault::StaleEpoch(_))) = answer {
-                self.members.note_taken_over(&fault);
-            }
+        let current: Vec<Slot> = self.members.current().iter().collect();
+        let answers = futures_util::future::join_all(current.iter().map(|slot| self.owner_of(*slot))).await;
+        let others: Vec<Epoch> = answers.into_iter().flatten().collect();
+        let left = current.len() - others.len();
+        if let Some(epoch) = others.into_iter().max().filter(|_| left < self.members.record().members_needed()) {
+            self.members.note_taken_over(&Fault::StaleEpoch(epoch));
+        }
+    }
+
+    /// The epoch in which another client has a member.
+    async fn owner_of(&self, slot: Slot) -> Option<Epoch> {
+        let conn = self.members.conn(slot);
+        if !conn.is_up() {
+            return conn.replaced();
+        }
+        match conn.call(&Request::Ping, Vec::new(), Vec::new(), false).await {
+            Err(CallError::Fault(Fault::StaleEpoch(epoch))) => Some(epoch),
+            _ => None,
         }
     }
 

@@ -58,6 +58,8 @@ struct Owner {
 struct State {
     bricks: Vec<Brick>,
     owners: [Option<Owner>; 2],
+    /// What who is to begin has read of the bricks, where that is another moment.
+    read: [Option<Record>; 2],
     acknowledged: u8,
     changes: u8,
     wrong: Option<&'static str>,
@@ -83,6 +85,8 @@ struct Rules {
     believe_first: bool,
     /// The member that returns is given the record after all other voters have it.
     back_last: bool,
+    /// Who begins goes by the records that the bricks have when they are taken, not by what they had before.
+    reads_when_taken: bool,
 }
 
 const REAL: Rules = Rules {
@@ -97,6 +101,7 @@ const REAL: Rules = Rules {
     heed_others: true,
     believe_first: true,
     back_last: true,
+    reads_when_taken: true,
 };
 
 fn bits(mask: u8) -> impl Iterator<Item = u8> {
@@ -124,7 +129,7 @@ impl Rules {
     fn start(&self) -> State {
         let record = Record { version: 1, current: (1 << self.members) - 1, voters: self.all() };
         let bricks = vec![Brick { epoch: 0, record, write: 0 }; usize::from(self.members + self.spares)];
-        State { bricks, owners: [None; 2], acknowledged: 0, changes: 0, wrong: None }
+        State { bricks, owners: [None; 2], read: [None; 2], acknowledged: 0, changes: 0, wrong: None }
     }
 
     fn membership(&self, record: Record) -> Membership {
@@ -178,12 +183,20 @@ impl Rules {
     fn begin(&self, state: &State, at: usize, following: &mut Vec<State>) {
         for here in subsets(self.all()).filter(|here| *here != 0) {
             let met = || bits(here).map(|number| state.bricks[usize::from(number)]);
-            let record = met().map(|brick| brick.record).max().expect("some are met");
+            let newest = met().map(|brick| brick.record).max().expect("some are met");
+            let record = match state.read[at] {
+                _ if self.reads_when_taken => newest,
+                Some(read) => read,
+                None => {
+                    following.push(State { read: replaced(state.read, at, Some(newest)), ..state.clone() });
+                    continue;
+                }
+            };
             let epoch = met().map(|brick| brick.epoch).max().expect("some are met") + 1;
             if epoch > EPOCHS || !(self.may_begin)(&self.membership(record), &bricks(here)) {
                 continue;
             }
-            let mut after = state.clone();
+            let mut after = State { read: replaced(state.read, at, None), ..state.clone() };
             let current = || bits(here & record.current).map(|number| state.bricks[usize::from(number)].write);
             if current().any(|write| write < state.acknowledged) {
                 after.wrong = Some("who begins lacks an acknowledged write");
@@ -316,9 +329,9 @@ fn heed(others: &mut [Option<Record>; OTHERS], record: Record) {
         Some(record);
 }
 
-fn replaced(mut owners: [Option<Owner>; 2], at: usize, owner: Option<Owner>) -> [Option<Owner>; 2] {
-    owners[at] = owner;
-    owners
+fn replaced<T>(mut all: [Option<T>; 2], at: usize, one: Option<T>) -> [Option<T>; 2] {
+    all[at] = one;
+    all
 }
 
 const VOLUMES: [Rules; 4] = [
@@ -357,5 +370,6 @@ fn wrong_rules_of_membership_are_refuted() {
         refuted(&|rules| Rules { believe_first: false, ..rules }),
         "a return that was broken off left nothing behind"
     );
+    assert!(refuted(&|rules| Rules { reads_when_taken: false, ..rules }), "what was read before the bricks are taken");
     assert!(refuted(&|rules| Rules { heed_others: false, ..rules }), "the newest record is the only one that counts");
 }
