@@ -5,6 +5,7 @@
 //! is acknowledged. Plans are pure ([`plan`]); the rest of the module carries them out.
 
 mod assembly;
+mod changes;
 mod checkpoint;
 mod error;
 mod fanout;

@@ -10,6 +10,7 @@ use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Fault, Kind, Reply, Request};
 use tokio::time::timeout_at;
 
+use super::changes::Seen;
 use super::generation::Ticket;
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
@@ -167,13 +168,14 @@ impl Core {
             self.wait_online().await?;
         }
         let ticket = self.number(&mut asks);
+        let seen = self.members.watch();
         let outcomes = self.round(&asks, false).await;
         let lost = lost_slots(&outcomes);
         if !lost.is_empty() && self.drop_members(lost, &lost_reason(&outcomes)).await.is_err() {
-            return self.outlast(asks, outcomes, (guard, ticket)).await;
+            return self.outlast(asks, (outcomes, seen), (guard, ticket)).await;
         }
         match judge(&outcomes) {
-            Verdict::Undo(_) | Verdict::Differs(..) => self.outlast(asks, outcomes, (guard, ticket)).await,
+            Verdict::Undo(_) | Verdict::Differs(..) => self.outlast(asks, (outcomes, seen), (guard, ticket)).await,
             verdict => Ok(self.conclude(verdict).await.map(|()| guard)?),
         }
     }
@@ -204,7 +206,7 @@ impl Core {
     async fn outlast<G: Send + 'static>(
         self: &Arc<Core>,
         asks: Vec<Ask>,
-        outcomes: Vec<(Slot, Outcome)>,
+        (outcomes, seen): (Vec<(Slot, Outcome)>, Seen),
         (guard, ticket): (G, Option<Ticket>),
     ) -> Result<G, ApplyError> {
         let core = Arc::clone(self);
@@ -212,7 +214,7 @@ impl Core {
         let deadline = self.patience_ends();
         let finish = tokio::spawn(async move {
             let finish = async {
-                let outcomes = core.until_all(asks, outcomes).await?;
+                let outcomes = core.until_all(asks, outcomes, seen).await?;
                 match judge(&outcomes) {
                     Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
                         Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
@@ -230,13 +232,14 @@ impl Core {
         }
     }
 
-    /// Repeats the change for members that are lost, whenever one comes back.
+    /// Repeats the change for members that are lost, whenever one comes back: also one that was back before others had
+    /// answered. `seen` is what had changed when all were asked.
     async fn until_all(
         &self,
         mut asks: Vec<Ask>,
         mut outcomes: Vec<(Slot, Outcome)>,
+        mut seen: Seen,
     ) -> Result<Vec<(Slot, Outcome)>, VolumeError> {
-        let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
@@ -247,9 +250,7 @@ impl Core {
                 Ok(()) => return Ok(outcomes),
                 Err(error) => tracing::debug!(volume = self.config.name, %error, "members cannot be dropped yet"),
             }
-            if seen.changed().await.is_err() {
-                return Err(closed());
-            }
+            seen.changed().await;
             asks.retain(|ask| lost.has(ask.slot));
             outcomes.retain(|(slot, _)| !lost.has(*slot));
             outcomes.extend(self.round(&asks, true).await);
@@ -289,8 +290,9 @@ impl Core {
         let ask = |slot| Ask { slot, request: (*request).clone(), payload: Vec::new() };
         let mut asks: Vec<Ask> = done.iter().map(ask).collect();
         let _ticket = self.number(&mut asks);
+        let seen = self.members.watch();
         let outcomes = self.round(&asks, false).await;
-        let outcomes = self.until_all(asks, outcomes).await?;
+        let outcomes = self.until_all(asks, outcomes, seen).await?;
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
     }
 
@@ -318,9 +320,7 @@ impl Core {
         let mut seen = self.members.watch();
         while self.drop_members(slots, &reason).await.is_err() {
             self.members.check_owned()?;
-            if seen.changed().await.is_err() {
-                return Err(closed());
-            }
+            seen.changed().await;
         }
         Ok(())
     }
@@ -393,10 +393,6 @@ impl From<VolumeError> for ApplyError {
     fn from(error: VolumeError) -> ApplyError {
         ApplyError { error, _ticket: None }
     }
-}
-
-fn closed() -> VolumeError {
-    VolumeError::Lost("the volume was closed".into())
 }
 
 fn stale() -> CallError {

@@ -11,6 +11,7 @@ use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::changes::{Changes, Seen};
 use super::quorum::{self, Shortage};
 use super::{Core, VolumeError};
 use crate::config::ServerAddr;
@@ -38,7 +39,7 @@ pub(super) struct Members {
     /// One drop at a time; the newest version of a record that any voter may hold.
     dropping: tokio::sync::Mutex<u64>,
     /// Changes whenever a connection does.
-    changed: watch::Sender<u64>,
+    changed: Changes,
     taken_over: OnceLock<String>,
     /// Since when too few current members answer.
     offline_since: Mutex<Option<Instant>>,
@@ -56,7 +57,7 @@ impl Members {
             session,
             record: Mutex::new(record),
             others: Mutex::default(),
-            changed: watch::channel(0).0,
+            changed: Changes::default(),
             taken_over: OnceLock::new(),
             offline_since: Mutex::new(None),
         }
@@ -108,17 +109,17 @@ impl Members {
     pub(super) fn note_taken_over(&self, fault: &Fault) {
         if self.taken_over.set(format!("this client no longer owns the volume: {fault}")).is_ok() {
             // Whoever waits for servers waits in vain.
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.note();
         }
     }
 
     /// Waits until some connection changes; `false` when `deadline` came first.
-    pub(super) async fn wait_change(&self, seen: &mut watch::Receiver<u64>, deadline: Instant) -> bool {
+    pub(super) async fn wait_change(&self, seen: &mut Seen, deadline: Instant) -> bool {
         timeout_at(deadline, seen.changed()).await.is_ok()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(super) fn watch(&self) -> Seen {
+        self.changed.watch()
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -297,7 +298,7 @@ impl Core {
         *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
         self.members.heed(Vec::new());
         self.members.current.store(current.0, Ordering::Release);
-        self.members.changed.send_modify(|count| *count += 1);
+        self.members.changed.note();
     }
 
     /// Gives everything up cleanly.
@@ -332,6 +333,6 @@ async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::
             return;
         }
         core.note_state(slot, &state).await;
-        core.members.changed.send_modify(|count| *count += 1);
+        core.members.changed.note();
     }
 }
