@@ -6,6 +6,7 @@
 
 mod assembly;
 mod away;
+mod changes;
 mod checkpoint;
 mod error;
 mod fanout;

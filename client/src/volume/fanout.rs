@@ -11,6 +11,7 @@ use net_raid_proto::message::{Change, Fault, Kind, Reply, Request};
 use tokio::time::timeout_at;
 
 use super::away::Passage;
+use super::changes::Seen;
 use super::generation::Ticket;
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
@@ -181,6 +182,7 @@ impl Core {
         let passage = self.members.away.enter().await;
         let ticket = self.number(&mut asks);
         let missed = self.take_missed(&mut asks);
+        let seen = self.members.watch();
         let outcomes = self.round(&asks, false).await;
         let dropped = lost_slots(&outcomes).is_empty() || self.drop_lost(&outcomes).await.is_ok();
         match judge(&outcomes) {
@@ -195,7 +197,7 @@ impl Core {
                 }
                 Err(VolumeError::Errno(errno).into())
             }
-            _ => self.outlast((asks, missed), outcomes, (guard, ticket, passage)).await,
+            _ => self.outlast((asks, missed), (outcomes, seen), (guard, ticket, passage)).await,
         }
     }
 
@@ -225,7 +227,7 @@ impl Core {
     async fn outlast<G: Send + 'static>(
         self: &Arc<Core>,
         (asks, missed): (Vec<Ask>, Vec<Ask>),
-        outcomes: Vec<(Slot, Outcome)>,
+        (outcomes, seen): (Vec<(Slot, Outcome)>, Seen),
         (guard, ticket, passage): (G, Option<Ticket>, Passage),
     ) -> Result<G, ApplyError> {
         // Members that are away may be what this waits for: they do the change when they are back, whatever becomes of it.
@@ -236,7 +238,7 @@ impl Core {
         let deadline = self.patience_ends();
         let finish = tokio::spawn(async move {
             let finish = async {
-                match core.finish(asks, outcomes, early).await {
+                match core.finish(asks, (outcomes, seen), early).await {
                     Ok(Ok(())) => Ok(guard),
                     Ok(Err(errno)) => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
                     Err(error) => Err(error.into()),
@@ -256,11 +258,11 @@ impl Core {
     async fn finish(
         self: &Arc<Core>,
         asks: Vec<Ask>,
-        outcomes: Vec<(Slot, Outcome)>,
+        (outcomes, seen): (Vec<(Slot, Outcome)>, Seen),
         early: SlotSet,
     ) -> Result<Result<(), i32>, VolumeError> {
         let undo = self.undo_of(&asks);
-        let (passage, asks, mut outcomes) = self.until_all(asks, outcomes).await?;
+        let (passage, asks, mut outcomes) = self.until_all(asks, outcomes, seen).await?;
         match judge(&outcomes) {
             Verdict::Done => self.owe(Vec::new(), asks, &outcomes),
             Verdict::Refused(errno) if !is_for_space(errno) => return Ok(Err(errno)),
@@ -289,14 +291,15 @@ impl Core {
         Ok(Ok(()))
     }
 
-    /// Repeats the change for members that are lost, whenever one comes back, until the last of them may be dropped. Returns
-    /// what was asked of these; none of them can be back as long as the caller has the passage.
+    /// Repeats the change for members that are lost, whenever one comes back, also one that was back before others had answered,
+    /// until the last of them may be dropped. `seen` is what had changed when all were asked. Returns what was asked of these; none
+    /// of them can be back as long as the caller has the passage.
     async fn until_all(
         self: &Arc<Core>,
         mut asks: Vec<Ask>,
         mut outcomes: Vec<(Slot, Outcome)>,
+        mut seen: Seen,
     ) -> Result<(Passage, Vec<Ask>, Vec<(Slot, Outcome)>), VolumeError> {
-        let mut seen = self.members.watch();
         loop {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
@@ -310,9 +313,7 @@ impl Core {
                 Err(error) => tracing::debug!(volume = self.config.name, %error, "members cannot be dropped yet"),
             }
             drop(passage);
-            if seen.changed().await.is_err() {
-                return Err(closed());
-            }
+            seen.changed().await;
             outcomes.retain(|(slot, _)| !lost.has(*slot));
             outcomes.extend(self.round(&asks, true).await);
         }
@@ -347,8 +348,9 @@ impl Core {
         let ask = |slot| Ask { slot, request: (*request).clone(), payload: Vec::new() };
         let mut asks: Vec<Ask> = done.iter().map(ask).collect();
         let _ticket = self.number(&mut asks);
+        let seen = self.members.watch();
         let outcomes = self.round(&asks, false).await;
-        let (passage, _, outcomes) = self.until_all(asks, outcomes).await?;
+        let (passage, _, outcomes) = self.until_all(asks, outcomes, seen).await?;
         self.keep_out_lost(&outcomes);
         drop(passage);
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
@@ -378,9 +380,7 @@ impl Core {
         let mut seen = self.members.watch();
         while self.drop_members(slots, &reason).await.is_err() {
             self.members.check_owned()?;
-            if seen.changed().await.is_err() {
-                return Err(closed());
-            }
+            seen.changed().await;
         }
         Ok(())
     }
@@ -453,10 +453,6 @@ impl From<VolumeError> for ApplyError {
     fn from(error: VolumeError) -> ApplyError {
         ApplyError { error, _ticket: None }
     }
-}
-
-fn closed() -> VolumeError {
-    VolumeError::Lost("the volume was closed".into())
 }
 
 fn stale() -> CallError {

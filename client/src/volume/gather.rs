@@ -116,7 +116,7 @@ impl Core {
         file: &File,
         needs: &mut [StripeNeed],
         damage: &[Damage],
-        seen: &mut tokio::sync::watch::Receiver<u64>,
+        seen: &mut super::changes::Seen,
         deadline: Instant,
     ) -> Result<(), VolumeError> {
         let redundancy = self.layout.level.redundancy(self.members.seats.len());

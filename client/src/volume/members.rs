@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::away::Away;
+use super::changes::{Changes, Seen};
 use super::fanout::{Outcome, lost_reason, lost_slots};
 use super::quorum::{self, Change, Shortage};
 use super::{Core, VolumeError};
@@ -40,7 +41,7 @@ pub(super) struct Members {
     pub(super) away: Away,
     writing: tokio::sync::Mutex<Writing>,
     /// Changes whenever a connection does.
-    changed: watch::Sender<u64>,
+    changed: Changes,
     taken_over: OnceLock<String>,
     /// Since when too few current members answer.
     offline_since: Mutex<Option<Instant>>,
@@ -78,7 +79,7 @@ impl Members {
             session,
             record: Mutex::new(record),
             others: Mutex::default(),
-            changed: watch::channel(0).0,
+            changed: Changes::default(),
             taken_over: OnceLock::new(),
             offline_since: Mutex::new(None),
         }
@@ -115,7 +116,7 @@ impl Members {
     /// A member that was away is out for good.
     pub(super) fn set_out(&self, slot: Slot) {
         self.standing.fetch_and(!(1 << (32 + slot.0)), Ordering::AcqRel);
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.note();
     }
 
     /// What the record says from now on. Members of `away` were dropped with it and may come back.
@@ -163,17 +164,17 @@ impl Members {
     pub(super) fn note_taken_over(&self, fault: &Fault) {
         if self.taken_over.set(fault.to_string()).is_ok() {
             // Whoever waits for servers waits in vain, and the task that says so is to.
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.note();
         }
     }
 
     /// Waits until some connection changes; `false` when `deadline` came first.
-    pub(super) async fn wait_change(&self, seen: &mut watch::Receiver<u64>, deadline: Instant) -> bool {
+    pub(super) async fn wait_change(&self, seen: &mut Seen, deadline: Instant) -> bool {
         timeout_at(deadline, seen.changed()).await.is_ok()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(super) fn watch(&self) -> Seen {
+        self.changed.watch()
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -485,7 +486,7 @@ impl Core {
         *self.members.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
         self.members.heed(Vec::new());
         self.check_online();
-        self.members.changed.send_modify(|count| *count += 1);
+        self.members.changed.note();
     }
 
     /// Gives everything up cleanly.
@@ -549,6 +550,6 @@ async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::
             return;
         }
         core.note_state(slot, &state).await;
-        core.members.changed.send_modify(|count| *count += 1);
+        core.members.changed.note();
     }
 }

@@ -12,6 +12,10 @@ use crate::story::{Session, Story};
 const BETWEEN: u64 = 300;
 /// A stop that no owner drops a server for.
 const SHORT_STOP: u64 = 300;
+/// Longest time for which no server runs, in ms: programs wait for longer than that.
+const ALL_GONE: u64 = 1000;
+/// A client has found its servers again within this.
+const FOUND_AGAIN: Duration = Duration::from_millis(2500);
 
 /// What ends a fault.
 enum Heal {
@@ -27,12 +31,14 @@ impl Story {
         self.decay();
         self.employ(session);
         let mut heals: Vec<(Instant, Arc<Machine>, Heal)> = Vec::new();
+        let mut calm = self.rotten.is_empty();
         for _ in 0..self.random.below(6) {
             let next = Instant::now() + Duration::from_millis(self.random.below(BETWEEN));
             self.heal(session, &mut heals, next).await?;
             if self.random.chance(3) {
-                self.trouble_all(session).await;
+                heals.extend(self.trouble_all(session, calm).await?);
             } else {
+                calm = false;
                 heals.extend(self.trouble_some(session));
             }
             self.judge()?;
@@ -103,9 +109,30 @@ impl Story {
     }
 
     /// What no machine is dropped for.
-    async fn trouble_all(&mut self, session: &Session) {
+    ///
+    /// When no server runs for a while, those that are found again first may go on without one that is found last: so that is
+    /// for machines that nothing else happened to (`calm`), and counts as one that may be lost.
+    async fn trouble_all(
+        &mut self,
+        session: &Session,
+        calm: bool,
+    ) -> Result<Vec<(Instant, Arc<Machine>, Heal)>, String> {
         let machine = self.machine();
-        if self.random.chance(5) {
+        if self.random.chance(2) && calm {
+            self.trace.fault("all servers killed under the client", format_args!(""));
+            self.machines.iter().for_each(|machine| machine.kill());
+            let gone = self.random.below(ALL_GONE);
+            sleep(Duration::from_millis(gone)).await;
+            self.start_machines()?;
+            sleep(FOUND_AGAIN).await;
+            self.spare_others()?;
+        } else if self.random.chance(1) {
+            self.trace.fault("all disks full", format_args!(""));
+            self.history.lock().unwrap().full = true;
+            let until = Instant::now() + Duration::from_millis(self.random.below(3000));
+            self.machines.iter().for_each(|machine| machine.fill(true));
+            return Ok(self.machines.iter().map(|machine| (until, Arc::clone(machine), Heal::Empty)).collect());
+        } else if self.random.chance(5) {
             let late = self.random.chance(4);
             self.trace.fault("connection cut", format_args!("{}, late {late}", machine.index));
             session.client.cut(machine.index, late);
@@ -116,6 +143,7 @@ impl Story {
             sleep(stop).await;
             machine.frozen.send_replace(false);
         }
+        Ok(Vec::new())
     }
 
     /// What a machine may be dropped for.

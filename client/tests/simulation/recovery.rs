@@ -98,6 +98,25 @@ impl Story {
         Ok(Some(session))
     }
 
+    /// Machines that were dropped take the place of others among those that may be lost.
+    pub fn spare_others(&mut self) -> Result<(), String> {
+        let record = self.newest()?.record;
+        let is_current =
+            |index: usize| record.current_slots().any(|slot| index_of(record.slots[slot.index()].brick) == index);
+        for dropped in (0..self.setup.servers).filter(|index| !is_current(*index)) {
+            let unreliable = &mut self.setup.unreliable;
+            if unreliable.contains(&dropped) {
+                continue;
+            }
+            if let Some(other) =
+                unreliable.iter_mut().find(|index| is_current(**index) || **index >= record.slots.len())
+            {
+                *other = dropped;
+            }
+        }
+        Ok(())
+    }
+
     /// Machines that are not lost.
     fn left(&self) -> BTreeSet<usize> {
         self.machines.iter().filter(|machine| !machine.is_lost()).map(|machine| machine.index).collect()

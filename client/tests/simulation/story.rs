@@ -47,7 +47,7 @@ impl Setup {
             _ => 2,
         };
         let count = losses.min((servers + spares) / 2);
-        let mut unreliable: Vec<usize> = (0..servers).collect();
+        let mut unreliable: Vec<usize> = (0..servers + spares).collect();
         while unreliable.len() > count {
             unreliable.remove(random.below(unreliable.len() as u64) as usize);
         }

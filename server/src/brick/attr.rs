@@ -50,7 +50,7 @@ fn is_mtime_alone(set: &SetAttr) -> bool {
     set.mtime.is_some() && SetAttr { mtime: None, ..*set } == SetAttr::default()
 }
 
-fn reported_ctime(meta: &Meta, mtime: Timestamp) -> Timestamp {
+pub(super) fn reported_ctime(meta: &Meta, mtime: Timestamp) -> Timestamp {
     if meta.early_ctime { meta.ctime } else { meta.ctime.max(mtime) }
 }
 

@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex};
 
-use net_raid_proto::ids::{Epoch, Generation, ObjectId, Transaction};
+use net_raid_proto::ids::{Epoch, Generation, ObjectId, Timestamp, Transaction};
 use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
 use net_raid_proto::message::{Fault, Kind, LogEntry, Logged, Reply};
 
+use super::attr::reported_ctime;
 use super::error::{Error, Result};
 use super::log::Body;
 use super::node::Node;
+use super::object::Meta;
 use super::records::RecordRun;
 use super::waiting::{Entry, Overlay, Waiting, What};
 use super::{Brick, lock};
@@ -159,8 +161,15 @@ impl<D: Disk> Brick<D> {
     /// Bytes, then records, of what waits up to a generation.
     fn put_in_place(&self, node: &Node<D>, waiting: &Mutex<Waiting>, generation: Generation) -> Result<()> {
         let mut state = node.state_mut();
-        let overlay = lock(waiting).fold(generation, |unit| self.load_record(&state, unit))?;
+        let (overlay, newest) = {
+            let waiting = lock(waiting);
+            let here = waiting.entries.iter().map(|entry| entry.generation).filter(|of| *of <= generation);
+            (waiting.fold(generation, |unit| self.load_record(&state, unit))?, here.max().unwrap_or(generation))
+        };
         let before = self.disk.stat(&node.handle)?;
+        if !overlay.spots.is_empty() {
+            self.note_times(&state.meta, before.mtime, newest)?;
+        }
         self.put_bytes(node, &overlay, before.size)?;
         let mut runs: Vec<RecordRun> = Vec::new();
         for (unit, record) in overlay.records {
@@ -175,6 +184,18 @@ impl<D: Disk> Brick<D> {
         // The file has the mtime of its last write; putting bytes in place is none.
         self.disk.set_times(&node.handle, None, Some(before.mtime))?;
         Ok(())
+    }
+
+    /// Notes the times of a file whose bytes are about to change for nobody, in case that this is interrupted, in the log of a
+    /// generation that is put in place.
+    fn note_times(&self, meta: &Meta, mtime: Timestamp, generation: Generation) -> Result<()> {
+        let (transaction, ctime) = (Transaction(0), reported_ctime(meta, mtime));
+        let noted = self.append_log(generation, &Body::Times { transaction, id: meta.id, mtime, ctime }, &[], false);
+        match noted {
+            // A log that is full is being emptied here.
+            Err(Error::Os(error)) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(()),
+            noted => noted.map(drop),
+        }
     }
 
     /// The bytes of an overlay, as far as the file reaches: what was cut off is not wanted.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use md5::{Digest as _, Md5};
-use net_raid_proto::ids::{Digest, Generation, ObjectId, Timestamp, Transaction};
+use net_raid_proto::ids::{Digest, Generation, ObjectId, Transaction};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 
 use super::error::{Error, Result, is_disk_failure};
@@ -56,7 +56,10 @@ impl<D: Disk> Brick<D> {
         let intact = self.intact.load(std::sync::atomic::Ordering::Relaxed);
         let ids: Vec<ObjectId> = lock(&self.waiting).keys().copied().collect();
         for id in ids {
-            let mended = if intact { self.finish_cut(id) } else { self.mend_length(id) };
+            let mended = match intact {
+                true => self.finish_cut(id).and_then(|()| self.finish_times(id)),
+                false => self.mend_length(id),
+            };
             let doubt = if intact { doubt } else { Generation(u64::MAX) };
             mended.and_then(|()| self.find_losses(id, doubt)).map_err(|error| match error {
                 Error::Os(error) => OpenError::Os(error),
@@ -112,6 +115,23 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
+    /// A process that was killed while it put bytes in place may have left the time of that.
+    fn finish_times(&self, id: ObjectId) -> Result<()> {
+        let (complete, _) = self.completed();
+        let Some(waiting) = self.waiting(id) else { return Ok(()) };
+        let times = {
+            let waiting = lock(&waiting);
+            waiting.times().filter(|_| waiting.entries.iter().any(|entry| entry.generation <= complete))
+        };
+        let Some((mtime, ctime)) = times else { return Ok(()) };
+        let Some(node) = self.logged_file(id)? else { return Ok(()) };
+        // A later change of the attributes has set the mtime of its time.
+        if ctime >= node.state().meta.ctime {
+            self.disk.set_times(&node.handle, None, Some(mtime))?;
+        }
+        Ok(())
+    }
+
     /// The same for a change that lets a file grow: the log may tell of it where the size does not. An owner that is still
     /// there sends it again; a new one learns of it from the log.
     pub(super) fn finish_growth(&self, id: ObjectId) -> Result<()> {
@@ -163,16 +183,14 @@ impl<D: Disk> Brick<D> {
         let (node, state, waiting) = (&*node, &mut *state, lock(&waiting));
         let before = self.disk.stat(&node.handle)?;
         let (mut len, mut size, mut cut) = (before.size, state.meta.size, false);
-        let mut times: Option<(Timestamp, Timestamp)> = None;
         let mut meta = state.meta.clone();
         let level1 = state.meta.size.is_none();
         for entry in &waiting.entries {
             match &entry.what {
-                What::Write { parts, size: grown, mtime: set, .. } => {
+                What::Write { parts, size: grown, .. } => {
                     // Also of blocks that were punched since: that leaves the length.
                     len = len.max(end_of(parts));
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
-                    times = Some((*set, times.map_or(*set, |(_, ctime)| ctime.max(*set))));
                 }
                 What::Truncate { size: to, brick_len } => {
                     let to_len = if level1 { *to } else { len.min(*brick_len) };
@@ -184,7 +202,7 @@ impl<D: Disk> Brick<D> {
                     len = len.max(*to_len);
                     size = size.map(|size| size.max(grown.unwrap_or(0)));
                 }
-                What::Times { mtime, ctime } => times = Some((*mtime, *ctime)),
+                What::Times { .. } => {}
                 What::Punch { unit, count } => {
                     let units = *unit..unit.saturating_add(*count);
                     self.blank_units(state, &mut meta, units, entry.generation)?;
@@ -197,7 +215,7 @@ impl<D: Disk> Brick<D> {
         }
         meta.size = size;
         // A later change of the attributes is durable with the mtime of its time.
-        let times = times.filter(|(_, ctime)| *ctime >= state.meta.ctime);
+        let times = waiting.times().filter(|(_, ctime)| *ctime >= state.meta.ctime);
         if let Some((mtime, ctime)) = times {
             meta.set_times(ctime, mtime);
         }

@@ -194,6 +194,15 @@ impl Waiting {
         Ok(overlay)
     }
 
+    /// The mtime and ctime that the file has after these entries.
+    pub(super) fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        self.entries.iter().fold(None, |times, entry| match &entry.what {
+            What::Write { mtime, .. } => Some((*mtime, times.map_or(*mtime, |(_, ctime)| ctime.max(*mtime)))),
+            What::Times { mtime, ctime } => Some((*mtime, *ctime)),
+            _ => times,
+        })
+    }
+
     /// Units whose records an entry changes, not only to holes, each with the newest generation that does.
     pub(super) fn units(&self) -> BTreeMap<u64, Generation> {
         let mut units = BTreeMap::new();

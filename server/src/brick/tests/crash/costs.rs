@@ -1,4 +1,4 @@
-//! What a sync costs, and that it covers times and names all the same.
+//! What a sync costs, and that times and names are right all the same.
 
 use net_raid_proto::message::SetAttr;
 
@@ -75,5 +75,38 @@ fn a_sync_covers_the_new_name_of_a_directory_above() {
         let after = SimRig::reopen(rig.disk.power_loss(seed), rig.owner.after_power_loss(), true);
         let found = after.query(Request::Lookup { parent, name: new.clone() });
         assert!(matches!(found, Ok(Reply::Entry(entry)) if entry.id == id(30)), "seed {seed}");
+    }
+}
+
+#[test]
+fn putting_bytes_in_place_changes_no_times() {
+    for ownership in [Ownership::Native, Ownership::Recorded] {
+        let (mut rig, mut model) = (SimRig::new(ownership), Model::new());
+        let steps = [
+            Step::Create { path: "a", file: FILE, level: Level::Raid1 },
+            Step::Write { file: FILE, block: 0, len: BLOCKS * BLOCK_SIZE, seed: 1 },
+            Step::Checkpoint,
+            Step::Complete,
+            Step::Write { file: FILE, block: 3, len: BLOCK_SIZE, seed: 2 },
+        ];
+        for step in steps {
+            rig.step(&model, &step);
+            model.apply(&step);
+        }
+        // As tar sets them: no log knows of it.
+        let set = SetAttr { atime: Some(at(5)), mtime: Some(at(6)), ..SetAttr::default() };
+        rig.change(Change::SetAttr { id: id(FILE), set });
+        let before = rig.times();
+        assert_eq!(before.0, at(6));
+        rig.step(&model, &Step::Checkpoint);
+        rig.disk.note_crashes();
+        rig.step(&model, &Step::Complete);
+        assert_eq!(rig.times(), before);
+        for crash in rig.disk.take_crashes() {
+            let mut after = SimRig::reopen(crash.killed(), rig.owner, false);
+            assert_eq!(after.times(), before, "killed at call {}", crash.call);
+            after.complete();
+            assert_eq!(after.times(), before, "killed at call {}, and completed", crash.call);
+        }
     }
 }
