@@ -18,6 +18,7 @@ use crate::events::Event;
 use crate::layout::SlotSet;
 
 /// What one member is asked.
+#[derive(Clone)]
 pub(super) struct Ask {
     pub(super) slot: Slot,
     pub(super) request: Request,
@@ -74,6 +75,8 @@ pub(super) fn judge(outcomes: &[(Slot, Outcome)]) -> Verdict {
 
 /// Rounds of resolving one object's path before giving up: the object, its parents, a race or two.
 const RESOLVE_MAX: u32 = 8;
+/// Between two questions whether there is room by now.
+const ROOM_AGAIN: Duration = Duration::from_millis(200);
 /// Between two rounds while a path changes, longer each time.
 const RESOLVE_AGAIN: Duration = Duration::from_millis(10);
 
@@ -214,9 +217,10 @@ impl Core {
         let deadline = self.patience_ends();
         let finish = tokio::spawn(async move {
             let finish = async {
+                let again = if matches!(undo, Undo::Impossible) { asks.clone() } else { Vec::new() };
                 let outcomes = core.until_all(asks, outcomes, seen).await?;
                 match judge(&outcomes) {
-                    Verdict::Undo(errno) => match core.take_back(undo, &outcomes, errno).await? {
+                    Verdict::Undo(errno) => match core.take_back(undo, again, &outcomes, errno).await? {
                         Taken::Back => Err(ApplyError { error: VolumeError::Errno(errno), _ticket: ticket }),
                         Taken::Stays => Ok(guard),
                     },
@@ -280,10 +284,16 @@ impl Core {
 
     /// Takes a change back on the members that have it. Those that cannot are dropped; and where nobody can, those that
     /// refused the change.
-    async fn take_back(&self, undo: Undo, outcomes: &[(Slot, Outcome)], errno: i32) -> Result<Taken, VolumeError> {
+    async fn take_back(
+        &self,
+        undo: Undo,
+        again: Vec<Ask>,
+        outcomes: &[(Slot, Outcome)],
+        errno: i32,
+    ) -> Result<Taken, VolumeError> {
         let request = match undo {
             Undo::Needless => return Ok(Taken::Back),
-            Undo::Impossible => return self.part_with(refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
+            Undo::Impossible => return self.insist(again, refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
             Undo::By(request) => request,
         };
         let done = done_slots(outcomes).and(self.members.current());
@@ -294,6 +304,20 @@ impl Core {
         let outcomes = self.round(&asks, false).await;
         let outcomes = self.until_all(asks, outcomes, seen).await?;
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
+    }
+
+    /// Members that have no room for what others have done, and cannot take back, are dropped; where these are too many, they are
+    /// asked again until there is room.
+    async fn insist(&self, mut asks: Vec<Ask>, mut missing: SlotSet, errno: i32) -> Result<(), VolumeError> {
+        let reason = format!("it refused a change that the others made: {}", std::io::Error::from_raw_os_error(errno));
+        while !missing.is_empty() && self.drop_members(missing, &reason).await.is_err() {
+            self.members.check_owned()?;
+            tokio::time::sleep(ROOM_AGAIN).await;
+            asks.retain(|ask| missing.has(ask.slot));
+            let outcomes = self.round(&asks, true).await;
+            missing = SlotSet(missing.0 & !done_slots(&outcomes).0);
+        }
+        Ok(())
     }
 
     /// What takes a change back when only some members have room for it.
