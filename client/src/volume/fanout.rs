@@ -19,6 +19,7 @@ use crate::events::Event;
 use crate::layout::SlotSet;
 
 /// What one member is asked.
+#[derive(Clone)]
 pub(super) struct Ask {
     pub(super) slot: Slot,
     pub(super) request: Request,
@@ -82,6 +83,8 @@ fn is_for_space(errno: i32) -> bool {
 
 /// Rounds of resolving one object's path before giving up: the object, its parents, a race or two.
 pub(super) const RESOLVE_MAX: u32 = 8;
+/// Between two questions whether there is room by now.
+const ROOM_AGAIN: Duration = Duration::from_millis(200);
 /// Between two rounds while a path changes, longer each time.
 const RESOLVE_AGAIN: Duration = Duration::from_millis(10);
 
@@ -262,6 +265,7 @@ impl Core {
         early: SlotSet,
     ) -> Result<Result<(), i32>, VolumeError> {
         let undo = self.undo_of(&asks);
+        let again = if matches!(undo, Undo::Impossible) { asks.clone() } else { Vec::new() };
         let (passage, asks, mut outcomes) = self.until_all(asks, outcomes, seen).await?;
         match judge(&outcomes) {
             Verdict::Done => self.owe(Vec::new(), asks, &outcomes),
@@ -274,7 +278,7 @@ impl Core {
                 if done_slots(&outcomes).is_empty() {
                     return Ok(Err(errno));
                 }
-                if let Taken::Back = self.take_back(undo, &outcomes, errno).await? {
+                if let Taken::Back = self.take_back(undo, again, &outcomes, errno).await? {
                     return Ok(Err(errno));
                 }
             }
@@ -336,12 +340,13 @@ impl Core {
     async fn take_back(
         self: &Arc<Core>,
         undo: Undo,
+        again: Vec<Ask>,
         outcomes: &[(Slot, Outcome)],
         errno: i32,
     ) -> Result<Taken, VolumeError> {
         let request = match undo {
             Undo::Needless => return Ok(Taken::Back),
-            Undo::Impossible => return self.part_with(refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
+            Undo::Impossible => return self.insist(again, refused_slots(outcomes), errno).await.map(|()| Taken::Stays),
             Undo::By(request) => request,
         };
         let done = done_slots(outcomes).and(self.members.current());
@@ -354,6 +359,20 @@ impl Core {
         self.keep_out_lost(&outcomes);
         drop(passage);
         self.part_with(refused_slots(&outcomes), errno).await.map(|()| Taken::Back)
+    }
+
+    /// Members that have no room for what others have done, and cannot take back, are dropped; where these are too many, they are
+    /// asked again until there is room.
+    async fn insist(self: &Arc<Core>, mut asks: Vec<Ask>, mut missing: SlotSet, errno: i32) -> Result<(), VolumeError> {
+        let reason = format!("it refused a change that the others made: {}", std::io::Error::from_raw_os_error(errno));
+        while !missing.is_empty() && self.drop_members(missing, &reason).await.is_err() {
+            self.members.check_owned()?;
+            tokio::time::sleep(ROOM_AGAIN).await;
+            asks.retain(|ask| missing.has(ask.slot));
+            let outcomes = self.round(&asks, true).await;
+            missing = SlotSet(missing.0 & !done_slots(&outcomes).0);
+        }
+        Ok(())
     }
 
     /// What takes a change back when only some members have room for it.

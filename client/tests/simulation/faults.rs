@@ -14,6 +14,8 @@ const BETWEEN: u64 = 300;
 const SHORT_STOP: u64 = 300;
 /// Longest time for which no server runs, in ms: programs wait for longer than that.
 const ALL_GONE: u64 = 1000;
+/// Longest time for which all disks are full, in ms.
+const ALL_FULL: u64 = 1000;
 /// A client has found its servers again within this.
 const FOUND_AGAIN: Duration = Duration::from_millis(2500);
 
@@ -36,7 +38,7 @@ impl Story {
             let next = Instant::now() + Duration::from_millis(self.random.below(BETWEEN));
             self.heal(session, &mut heals, next).await?;
             if self.random.chance(3) {
-                heals.extend(self.trouble_all(session, calm).await?);
+                self.trouble_all(session, calm).await?;
             } else {
                 calm = false;
                 heals.extend(self.trouble_some(session));
@@ -110,13 +112,10 @@ impl Story {
 
     /// What no machine is dropped for.
     ///
-    /// When no server runs for a while, those that are found again first may go on without one that is found last: so that is
-    /// for machines that nothing else happened to (`calm`), and counts as one that may be lost.
-    async fn trouble_all(
-        &mut self,
-        session: &Session,
-        calm: bool,
-    ) -> Result<Vec<(Instant, Arc<Machine>, Heal)>, String> {
+    /// When no server runs for a while, those that are found again first may go on without one that is found last; and when all
+    /// disks are full, without one that has no room for what they have. So these happen where nothing else has (`calm`),
+    /// and who is dropped counts as one that may be lost.
+    async fn trouble_all(&mut self, session: &Session, calm: bool) -> Result<(), String> {
         let machine = self.machine();
         if self.random.chance(2) && calm {
             self.trace.fault("all servers killed under the client", format_args!(""));
@@ -126,12 +125,15 @@ impl Story {
             self.start_machines()?;
             sleep(FOUND_AGAIN).await;
             self.spare_others()?;
-        } else if self.random.chance(1) {
+        } else if self.random.chance(2) && calm {
             self.trace.fault("all disks full", format_args!(""));
             self.history.lock().unwrap().full = true;
-            let until = Instant::now() + Duration::from_millis(self.random.below(3000));
             self.machines.iter().for_each(|machine| machine.fill(true));
-            return Ok(self.machines.iter().map(|machine| (until, Arc::clone(machine), Heal::Empty)).collect());
+            let full = self.random.below(ALL_FULL);
+            sleep(Duration::from_millis(full)).await;
+            self.machines.iter().for_each(|machine| machine.fill(false));
+            sleep(FOUND_AGAIN).await;
+            self.spare_others()?;
         } else if self.random.chance(5) {
             let late = self.random.chance(4);
             self.trace.fault("connection cut", format_args!("{}, late {late}", machine.index));
@@ -143,7 +145,7 @@ impl Story {
             sleep(stop).await;
             machine.frozen.send_replace(false);
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     /// What a machine may be dropped for.
