@@ -30,6 +30,7 @@ mod xattr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use net_raid_proto::ids::ObjectId;
 use net_raid_proto::message::Space;
 
 pub use self::attr::{SetAttrs, SetTime};
@@ -75,6 +76,16 @@ impl Fs {
     /// EIO beyond the redundancy.
     pub async fn statfs(&self) -> Result<Space, Errno> {
         Ok(self.volume.stat_fs().await?)
+    }
+
+    /// Waits until another client has the volume: what is known here, or cached by a kernel, may be wrong from then on.
+    pub async fn replaced(&self) {
+        self.volume.replaced().await;
+    }
+
+    /// Objects that a kernel may have something cached of.
+    pub fn known(&self) -> Vec<ObjectId> {
+        self.table.ids(|_| true)
     }
 
     /// Makes everything durable and closes the volume. Objects that are open without a name stay on the bricks until the

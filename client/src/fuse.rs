@@ -7,12 +7,14 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use net_raid_proto::ids::ObjectId;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::fs::{Errno, Fs};
 
@@ -44,7 +46,11 @@ struct Adapter {
 }
 
 /// A mounted file system that is ready to serve.
-pub struct Server(Session<Adapter>);
+pub struct Server {
+    session: Session<Adapter>,
+    /// Waits until another client has the volume.
+    forgetting: AbortHandle,
+}
 
 impl Server {
     /// Agrees with the kernel behind `device` on how to work together. Blocks until the kernel has asked for that, which it
@@ -55,18 +61,21 @@ impl Server {
     /// # Errors
     /// The mount is gone already, or the kernel is too old.
     pub fn new(volume: &str, fs: Arc<Fs>, device: OwnedFd, runtime: Handle, timeout: Duration) -> io::Result<Self> {
-        let notifier = Arc::new(OnceLock::new());
+        let (notifier, replaced) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
+        let forgetting = runtime.spawn(forget(Arc::clone(&fs), Arc::clone(&notifier), Arc::clone(&replaced)));
         let adapter = Adapter {
             fs,
-            runner: Runner::new(volume, runtime, Patience::new(timeout)),
+            runner: Runner::new(volume, runtime, Patience::new(timeout), replaced),
             writers: Arc::default(),
             notifier: Arc::clone(&notifier),
         };
         // The kernel knows who may use the mount (allow_other); fuser would also refuse the kernel's own write-back threads.
-        let session = Session::from_fd(adapter, device, SessionACL::All, config())?;
+        let session = Session::from_fd(adapter, device, SessionACL::All, config());
+        let forgetting = forgetting.abort_handle();
+        let session = session.inspect_err(|_| forgetting.abort())?;
         // Nobody else has it, so it is not set yet.
         let _ = notifier.set(session.notifier());
-        Ok(Self(session))
+        Ok(Self { session, forgetting })
     }
 
     /// Serves until the mount is gone and no program uses it any more. Blocks.
@@ -74,8 +83,27 @@ impl Server {
     /// # Errors
     /// The kernel's requests could not be read.
     pub fn run(self) -> io::Result<()> {
-        self.0.run()
+        let ran = self.session.run();
+        self.forgetting.abort();
+        ran
     }
+}
+
+/// When another client has the volume: answers nothing from memory any more, and has the kernel forget what it cached. Pages that it
+/// has not written yet fail then.
+async fn forget(fs: Arc<Fs>, notifier: Arc<OnceLock<Notifier>>, replaced: Arc<AtomicBool>) {
+    fs.replaced().await;
+    replaced.store(true, Ordering::Relaxed);
+    // On a thread of its own: the kernel asks to write dirty pages before it forgets them.
+    let forgotten = tokio::task::spawn_blocking(move || {
+        let Some(notifier) = notifier.get() else { return };
+        for id in fs.known() {
+            // The kernel may have forgotten it by itself.
+            let _ = notifier.inval_inode(INodeNo(id.0), 0, 0);
+        }
+    });
+    // It ends early only together with the runtime.
+    let _ = forgotten.await;
 }
 
 fn config() -> Config {

@@ -287,6 +287,14 @@ impl Volume {
         self.core.checkpoint().await
     }
 
+    /// Waits until another client has the volume. Cancel safe.
+    pub async fn replaced(&self) {
+        let mut seen = self.core.members.watch();
+        while self.core.members.check_owned().is_ok() {
+            seen.changed().await;
+        }
+    }
+
     /// The last handle of an object is closed; does not wait.
     pub fn release(&self, id: ObjectId) {
         let core = Arc::clone(&self.core);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -104,12 +105,16 @@ fn who_stood_still_writes_nothing_more(array: Array) {
     assert!(refused.code() == 1 && line.is_some_and(|line| line.contains(" ms ago")), "{}", refused.words());
     assert!(!is_mounted(&new));
 
+    fs::write(old.join("cached"), "first").unwrap();
+    let mut cached = fs::File::open(old.join("cached")).unwrap();
+    std::io::copy(&mut cached, &mut std::io::sink()).unwrap();
     let mut writer = Writer::start(&old.join("file"));
     let stopped = Stopped::new(first.pid());
     in_time("a mount that waits for a lease", LEASE + SLACK, || second.mount());
     assert_eq!(fs::read(new.join("file")).unwrap(), b"first");
     fs::write(new.join("file"), "second").unwrap();
     fs::write(new.join("more"), vec![7; 300_000]).unwrap();
+    fs::write(new.join("cached"), "second").unwrap();
     second.remount();
     let files = || (0..array.bricks).map(|brick| files_of(cluster[brick].dir())).collect::<Vec<_>>();
     let before = files();
@@ -121,6 +126,10 @@ fn who_stood_still_writes_nothing_more(array: Array) {
     eio("a truncation", || fs::write(old.join("file"), "x"));
     let why = first.errorlog().expect(&["V", "taken over"], SLACK);
     assert_eq!(first.errorlog().matching(&["taken over"]), [why]);
+    // Nor does anybody read what is old by now.
+    wait_until("the kernel forgets what it cached", SLACK, || cached.read_exact_at(&mut [0], 0).is_err());
+    eio("attributes", || fs::metadata(old.join("cached")));
+    drop(cached);
     assert!(first.terminate(), "the one that was cut off does not end");
 
     assert_eq!(files(), before);

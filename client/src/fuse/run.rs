@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -56,11 +57,13 @@ pub(super) struct Runner {
     volume: Arc<str>,
     runtime: Handle,
     patience: Patience,
+    /// Another client has the volume: nothing that is known here has to be right any more.
+    replaced: Arc<AtomicBool>,
 }
 
 impl Runner {
-    pub(super) fn new(volume: &str, runtime: Handle, patience: Patience) -> Self {
-        Self { volume: volume.into(), runtime, patience }
+    pub(super) fn new(volume: &str, runtime: Handle, patience: Patience, replaced: Arc<AtomicBool>) -> Self {
+        Self { volume: volume.into(), runtime, patience, replaced }
     }
 
     /// Runs `operation` and answers with its result.
@@ -75,6 +78,9 @@ impl Runner {
         answer: A,
         operation: impl Future<Output = Result<A::Value, Errno>> + Send + 'static,
     ) {
+        if self.replaced.load(Ordering::Relaxed) {
+            return answer.send(Err(EIO));
+        }
         // Timers and tasks of the operation need to know the runtime.
         let _runtime = self.runtime.enter();
         let mut operation = Guarded { name, volume: Arc::clone(&self.volume), inner: Box::pin(operation) };

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,10 +29,26 @@ fn run(
     runtime: &Runtime,
     operation: impl Future<Output = Result<u32, Errno>> + Send + 'static,
 ) -> Receiver<(Result<u32, Errno>, ThreadId)> {
+    run_as(runtime, false, operation)
+}
+
+fn run_as(
+    runtime: &Runtime,
+    replaced: bool,
+    operation: impl Future<Output = Result<u32, Errno>> + Send + 'static,
+) -> Receiver<(Result<u32, Errno>, ThreadId)> {
     let (sender, receiver) = channel();
     let patience = Patience::new(Duration::from_secs(1));
-    Runner::new("V", runtime.handle().clone(), patience).run("test", Work::Usual, Probe(sender), operation);
+    let runner = Runner::new("V", runtime.handle().clone(), patience, Arc::new(AtomicBool::new(replaced)));
+    runner.run("test", Work::Usual, Probe(sender), operation);
     receiver
+}
+
+#[test]
+fn a_client_that_was_replaced_answers_nothing_from_memory() {
+    let runtime = Runtime::new().unwrap();
+    let answer = run_as(&runtime, true, async { Ok(7) }).try_recv().unwrap();
+    assert_eq!(answer.0, Err(Errno(libc::EIO)));
 }
 
 #[test]
