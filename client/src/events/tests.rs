@@ -109,7 +109,7 @@ fn every_event_has_its_words() {
             Event::Recovered { writes: 3, cuts: 0, names: 2, sizes: 1, attributes: 4 },
             "recovered after a crash: writes 3, cuts 0, names 2, sizes 1, attributes 4",
         ),
-        (Event::ServerResumed, "server back, missed nothing"),
+        (Event::ServerResumed, "server back, up to date"),
         (Event::ServerLeftOut, "server back, was left out by --force: what only it holds is lost"),
         (Event::Forced { reason: "without h:1".into() }, "started by --force: without h:1"),
         (
