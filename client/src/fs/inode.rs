@@ -55,8 +55,8 @@ pub(super) struct State {
     pub writers: u32,
     /// The kernel may have dirty pages that were never sent.
     pub unflushed: bool,
-    /// Counts writes of dirty pages that failed.
-    pub failed_writes: u64,
+    /// How many writes of dirty pages failed, and why the last one did.
+    pub failed_writes: (u64, Errno),
     /// `attr.brick_blocks` holds; otherwise a brick has to be asked.
     pub blocks_known: bool,
     /// The kernel sent a ctime that the bricks do not have yet.
@@ -81,7 +81,7 @@ impl Inode {
             opens: 0,
             writers: 0,
             unflushed: false,
-            failed_writes: 0,
+            failed_writes: (0, Errno::EIO),
             blocks_known: true,
             ctime_unsent: false,
             atime_unsent: false,

@@ -64,11 +64,15 @@ impl Fs {
             true => self.volume.append(file, data, meta).await,
             false => self.volume.write(file, offset, data, meta).await.map(|()| offset),
         };
-        if flags.from_cache && written.is_err() {
-            // No program waits for this write.
-            inode.state().failed_writes += 1;
-        }
-        let offset = written?;
+        let offset = written.map_err(|error| {
+            let errno = Errno::from(error);
+            if flags.from_cache {
+                // No program waits for this write.
+                let failed = &mut inode.state().failed_writes;
+                *failed = (failed.0 + 1, errno);
+            }
+            errno
+        })?;
         inode.wrote(offset, len as u64, old_size, mtime);
         if let Some(mode) = meta.mode {
             let mut state = inode.state();

@@ -60,15 +60,15 @@ impl Fs {
     /// acknowledged them, so nothing is left to do: they survive kill -9 of everything.
     ///
     /// # Errors
-    /// EIO, once an open file, when dirty pages could not be written since it was opened.
+    /// Once an open file, when dirty pages could not be written since it was opened: why the last one could not.
     pub async fn flush(&self, id: ObjectId, handle: u64) -> Result<(), Errno> {
         let Some(inode) = self.table.get(id) else { return Ok(()) };
-        let failed = {
+        let (failed, errno) = {
             let mut state = inode.state();
             state.unflushed &= state.writers > 1;
             state.failed_writes
         };
-        if self.told.is_news(handle, failed) { Err(Errno::EIO) } else { Ok(()) }
+        if self.told.is_news(handle, failed) { Err(errno) } else { Ok(()) }
     }
 
     /// The last descriptor of an open file is closed.
@@ -110,7 +110,7 @@ impl Fs {
             return Ok(number);
         }
         let handle = number | WRITABLE;
-        self.told.all().insert(handle, inode.state().failed_writes);
+        self.told.all().insert(handle, inode.state().failed_writes.0);
         Ok(handle)
     }
 
