@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// Waits until a member that is away is back, and makes it current again.
-    // No `async fn`: it is begun by what it may end with, a change of the record.
+    #[expect(clippy::manual_async_fn, reason = "it is begun by what it may end with, a change of the record")]
     pub(super) fn bring_back(self: Arc<Core>, slot: Slot) -> impl Future<Output = ()> + Send {
         async move {
             let result = timeout(self.timeout(), self.make_current(slot)).await;

@@ -32,6 +32,8 @@ pub struct Script {
     pub logged: AtomicU64,
     /// So many of the next writes find no room.
     pub full: AtomicU32,
+    /// So many of the next renames find none.
+    pub full_renames: AtomicU32,
     /// Aborts are refused.
     pub no_aborts: AtomicBool,
     /// So many of the next checkpoints find none.
@@ -47,8 +49,19 @@ impl Script {
     pub fn new(slot: usize, journal: Arc<Journal>) -> Arc<Script> {
         let (logged, full, full_checkpoints) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
         let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
-        let bad_records = AtomicU32::new(0);
-        Arc::new(Script { slot, journal, logged, full, no_aborts, full_checkpoints, bad_records, held, let_go })
+        let (bad_records, full_renames) = (AtomicU32::new(0), AtomicU32::new(0));
+        Arc::new(Script {
+            slot,
+            journal,
+            logged,
+            full,
+            full_renames,
+            no_aborts,
+            full_checkpoints,
+            bad_records,
+            held,
+            let_go,
+        })
     }
 
     /// Checkpoints are not answered while this is true.
@@ -69,6 +82,9 @@ impl Script {
         };
         match request {
             Request::Change { change: Change::Write { .. }, .. } if one_of(&self.full) => {
+                Some(Err(Fault::Errno(libc::ENOSPC)))
+            }
+            Request::Change { change: Change::Rename { .. }, .. } if one_of(&self.full_renames) => {
                 Some(Err(Fault::Errno(libc::ENOSPC)))
             }
             Request::Checkpoint { .. } if one_of(&self.full_checkpoints) => Some(Err(Fault::Errno(libc::ENOSPC))),

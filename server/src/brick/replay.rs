@@ -159,15 +159,14 @@ impl<D: Disk> Brick<D> {
         let Some(waiting) = self.waiting(id).filter(|_| doubt > complete) else { return Ok(()) };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
         let mut waiting = lock(&waiting);
-        // Of a block that was cut in the middle the rest is not what was written; what it is was logged before the cut.
-        let mut cut_within: Vec<u64> = Vec::new();
+        let mut cuts: Vec<u64> = Vec::new();
         for entry in waiting.entries.iter_mut().rev() {
             // What is complete was durable before: where it is not whole it is damaged, and repaired like anything damaged.
             if entry.generation > complete && entry.generation <= doubt {
-                entry.whole = self.is_whole(&node, entry, &cut_within)?;
+                entry.whole = self.is_whole(&node, entry, &cuts)?;
             }
             if let What::Truncate { size, brick_len } = entry.what {
-                cut_within.push(size.min(brick_len) / BLOCK_SIZE as u64);
+                cuts.push(size.min(brick_len));
             }
         }
         Ok(())
@@ -224,11 +223,17 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// Whether the bytes that a write put into the file are there. Bytes in the log were checked when it was read.
-    fn is_whole(&self, node: &Node<D>, entry: &Entry, cut_within: &[u64]) -> Result<bool> {
+    /// Whether the bytes that a write put into the file are there, where none of the later `cuts` took some. Bytes in the log
+    /// were checked when it was read.
+    fn is_whole(&self, node: &Node<D>, entry: &Entry, cuts: &[u64]) -> Result<bool> {
         let mut bytes = Vec::new();
-        let in_file = |block: &Block| block.spot.is_none() && !cut_within.contains(&block.number);
-        for block in entry.blocks().into_iter().filter(in_file) {
+        // What is left of a block that was cut was logged before the cut. A cut behind what the block stores took none of it, such
+        // as one that takes back what a failed write left beyond the end: nothing was made durable before that.
+        let is_cut = |block: &Block| {
+            let start = block.number * BLOCK_SIZE as u64;
+            cuts.iter().any(|cut| (start..start + u64::from(block.stored)).contains(cut))
+        };
+        for block in entry.blocks().into_iter().filter(|block| block.spot.is_none() && !is_cut(block)) {
             bytes.clear();
             match self.disk.read_at(&node.handle, &mut bytes, BLOCK_SIZE, block.number * BLOCK_SIZE as u64) {
                 // A bad sector costs a write, not the brick.

@@ -169,9 +169,31 @@ fn writes_are_taken_back() {
     ]);
 }
 
+/// The cut is durable with the other file, and what was written before is not. It took none of that.
+#[test]
+fn what_a_failed_write_left_beyond_the_end_is_cut_off() {
+    for level in [Level::Raid1, Level::Raid5] {
+        for len in [100, 19_000] {
+            both(&[
+                create("b", 11, level),
+                create("a", 10, level),
+                write(0, 3229, 1),
+                write(0, len, 2),
+                Step::Abort,
+                Step::EndAgain { file: 10, len: 3229 },
+                Step::Fsync { file: 11 },
+                write(0, 6000, 3),
+            ]);
+        }
+    }
+}
+
 /// What a client could ask next.
 fn next(random: &mut Random, model: &Model, fresh: &mut u64) -> Step {
     *fresh += 1;
+    if let Some((file, len)) = model.taken_back.filter(|_| random.chance(6)) {
+        return Step::EndAgain { file, len };
+    }
     let named: Vec<(&'static str, u64)> = model.names().iter().map(|(path, file)| (*path, *file)).collect();
     let free: Vec<&'static str> = PATHS.iter().copied().filter(|path| !model.names().contains_key(path)).collect();
     if named.len() < FILES && random.chance(if named.is_empty() { 8 } else { 2 }) {
@@ -192,7 +214,7 @@ fn next(random: &mut Random, model: &Model, fresh: &mut u64) -> Step {
             if other { Step::Rename { from: path, to, keep: random.chance(4) } } else { Step::Fsync { file } }
         }
         12 => Step::Unlink { path, keep: random.chance(4) },
-        13 if model.last_write.as_ref().is_some_and(|(last, _)| model.files.contains_key(last)) => Step::Abort,
+        13 if model.last_write.as_ref().is_some_and(|last| model.files.contains_key(&last.file)) => Step::Abort,
         _ if model.pending => Step::Complete,
         _ => Step::Checkpoint,
     }

@@ -72,6 +72,11 @@ pub(super) enum Step {
     Complete,
     /// Takes the last write back.
     Abort,
+    /// The file ends where it did before that write, in the middle of a block too.
+    EndAgain {
+        file: u64,
+        len: u64,
+    },
 }
 
 /// A file: what it was since it was durable, oldest first.
@@ -120,6 +125,14 @@ impl File {
     }
 }
 
+/// A write, and what was before it.
+#[derive(Debug, Clone)]
+pub(super) struct LastWrite {
+    pub(super) file: u64,
+    len: u64,
+    blocks: Vec<(usize, Version)>,
+}
+
 /// All of it.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
@@ -128,13 +141,15 @@ pub(super) struct Model {
     pub(super) files: BTreeMap<u64, File>,
     /// A checkpoint that is not complete.
     pub(super) pending: bool,
-    /// The last change, when it was a write: the file, and what its blocks were before.
-    pub(super) last_write: Option<(u64, Vec<(usize, Version)>)>,
+    /// The last change, when it was a write.
+    pub(super) last_write: Option<LastWrite>,
+    /// The last change, when it was a write that was taken back: the file, and its length before.
+    pub(super) taken_back: Option<(u64, u64)>,
 }
 
 impl Model {
     pub(super) fn new() -> Model {
-        Model { names: vec![Names::new()], files: BTreeMap::new(), pending: false, last_write: None }
+        Model { names: vec![Names::new()], files: BTreeMap::new(), pending: false, last_write: None, taken_back: None }
     }
 
     pub(super) fn names(&self) -> &Names {
@@ -164,6 +179,7 @@ impl Model {
         if !matches!(step, Step::Fsync { .. } | Step::Write { .. } | Step::Abort) {
             self.last_write = None;
         }
+        self.taken_back = None;
         match *step {
             Step::Create { path, file, level } => {
                 self.files.insert(file, File::new(level));
@@ -206,28 +222,30 @@ impl Model {
             }
             Step::Complete => self.pending = false,
             Step::Abort => self.abort(),
+            Step::EndAgain { file, len } => self.file(file).set_len(len),
         }
     }
 
     fn write(&mut self, number: u64, block: usize, len: usize, seed: u64) {
         let file = self.file(number);
-        let mut before = Vec::new();
+        let (mut blocks, len_before) = (Vec::new(), file.len());
         for (index, at) in (0..len).step_by(BLOCK_SIZE).enumerate() {
-            before.push((block + index, file.now(block + index)));
+            blocks.push((block + index, file.now(block + index)));
             file.set(block + index, Version { seed: seed * 100 + index as u64, len: (len - at).min(BLOCK_SIZE) });
         }
         let end = (block * BLOCK_SIZE + len) as u64;
         if end > file.len() {
             file.set_len(end);
         }
-        self.last_write = Some((number, before));
+        self.last_write = Some(LastWrite { file: number, len: len_before, blocks });
     }
 
     /// The blocks are what they were; the size stays.
     fn abort(&mut self) {
-        let (number, before) = self.last_write.take().expect("a write to take back");
-        let file = self.file(number);
-        for (block, version) in before {
+        let LastWrite { file, len, blocks } = self.last_write.take().expect("a write to take back");
+        self.taken_back = Some((file, len));
+        let file = self.file(file);
+        for (block, version) in blocks {
             let versions = &mut file.blocks[block];
             versions.pop();
             if versions.is_empty() {

@@ -167,6 +167,10 @@ impl SimRig {
                 let size = model.files[&file].size_of(brick_len);
                 self.try_change(Change::Truncate { id: id(file), size, brick_len, mtime: None, mode: None }, b"")
             }
+            Step::EndAgain { file, len } => {
+                let size = model.files[&file].size_of(len);
+                self.try_change(Change::Truncate { id: id(file), size, brick_len: len, mtime: None, mode: None }, b"")
+            }
             Step::Allocate { file, blocks } => {
                 let (offset, len) = (0, (blocks * BLOCK_SIZE) as u64);
                 let keep_size = model.files[&file].level != Level::Raid1;
