@@ -17,6 +17,7 @@
 //! backlog before it is acknowledged, so that the backlog has an order in which they can be done.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use net_raid_proto::ids::{Name, ObjectId, Slot};
 use net_raid_proto::message::{Change, Fault, RenameTarget, Request};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Core;
@@ -38,6 +39,12 @@ const MISSED_MAX: usize = 512 << 20;
 const ASK_BYTES: usize = 512;
 /// No change begins for as long as this, at most, while the last of what a member missed is done there.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A change waits for as long as this, at most, for who is back and has more than `BEHIND` requests to make up for: else they
+/// would never be done, where programs write faster than one server can that does one thing after the other.
+const HOLD_BACK: Duration = Duration::from_millis(100);
+const BEHIND: usize = 16;
+/// Who is back is given this long.
+const MAKE_UP_MAX: Duration = Duration::from_secs(60);
 /// Between two such pauses, when the first was too short for the changes that were under way.
 const PAUSE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -49,6 +56,8 @@ pub(super) type Passage = OwnedRwLockReadGuard<()>;
 pub(super) struct Away {
     backlogs: Mutex<BTreeMap<Slot, Backlog>>,
     gate: Arc<RwLock<()>>,
+    /// Something of a backlog was done.
+    progress: Notify,
 }
 
 /// What one member missed, oldest first.
@@ -56,6 +65,8 @@ pub(super) struct Away {
 struct Backlog {
     missed: VecDeque<Missed>,
     bytes: usize,
+    /// The member is back, and makes up for it.
+    is_back: bool,
     /// How many requests of each kind to sync an object there are: the last one does for all.
     syncs: BTreeMap<(ObjectId, bool), usize>,
 }
@@ -137,7 +148,32 @@ impl Away {
     }
 
     fn pop(&self, slot: Slot) -> Option<Missed> {
-        self.backlogs().get_mut(&slot)?.pop()
+        let missed = self.backlogs().get_mut(&slot)?.pop();
+        self.progress.notify_waiters();
+        missed
+    }
+
+    /// Notes whether a member that is away can make up for what it missed.
+    fn set_back(&self, slot: Slot, is_back: bool) {
+        if let Some(backlog) = self.backlogs().get_mut(&slot) {
+            backlog.is_back = is_back;
+        }
+    }
+
+    fn is_anybody_behind(&self) -> bool {
+        self.backlogs().values().any(|backlog| backlog.is_back && backlog.missed.len() > BEHIND)
+    }
+
+    /// Lets those who are back catch up a little.
+    async fn hold_back(&self) {
+        loop {
+            let mut progress = pin!(self.progress.notified());
+            progress.as_mut().enable();
+            if !self.is_anybody_behind() {
+                return;
+            }
+            progress.await;
+        }
     }
 
     fn put_back(&self, slot: Slot, missed: Missed) {
@@ -160,6 +196,9 @@ impl Away {
 
     /// Lets a change begin.
     pub(super) async fn enter(&self) -> Passage {
+        if self.is_anybody_behind() {
+            let _ = timeout(HOLD_BACK, self.hold_back()).await;
+        }
         Arc::clone(&self.gate).read_owned().await
     }
 }
@@ -223,17 +262,23 @@ impl Core {
     #[expect(clippy::manual_async_fn, reason = "it is begun by what it may end with, a change of the record")]
     pub(super) fn bring_back(self: Arc<Core>, slot: Slot) -> impl Future<Output = ()> + Send {
         async move {
-            let result = timeout(self.timeout(), self.make_current(slot)).await;
-            let too_long = || Err(format!("it did not make up for what it missed within {:?}", self.timeout()));
-            if let Err(why) = result.unwrap_or_else(|_| too_long()) {
+            if let Err(why) = self.make_current(slot).await {
                 self.keep_out(slot, &why);
             }
         }
     }
 
     async fn make_current(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
+        self.wait_back(slot).await?;
+        let made_up = timeout(MAKE_UP_MAX, self.make_up_all(slot)).await;
+        made_up.unwrap_or_else(|_| Err(format!("it did not make up for what it missed within {MAKE_UP_MAX:?}")))
+    }
+
+    async fn make_up_all(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
         loop {
+            self.members.away.set_back(slot, false);
             self.wait_back(slot).await?;
+            self.members.away.set_back(slot, true);
             match self.make_up(slot).await {
                 Ok(()) => {}
                 Err(Trouble::Lost) => continue,
