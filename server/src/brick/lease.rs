@@ -89,11 +89,7 @@ impl<D: Disk> Brick<D> {
             (Standing::Unusable { why }, _) => BrickState::Unusable { why: why.clone() },
             (Standing::Labelled { stored, .. }, _) => {
                 let holder = stored.holder.clone().map(|holder| (holder, self.age_ms(now_ms)));
-                let mut label = stored.label.clone();
-                if is_chosen(Sabotage::TrustStale) {
-                    label.membership.slots.iter_mut().for_each(|slot| slot.state = SlotState::Current);
-                }
-                BrickState::Labelled { label, holder }
+                BrickState::Labelled { label: told(&stored.label), holder }
             }
         };
         Ok(Reply::Welcome { version, features: 0, brick: Box::new(brick) })
@@ -184,7 +180,7 @@ impl<D: Disk> Brick<D> {
         }
         // Waits for what the old owner has under way; its frames are refused from here on.
         let mut standing = self.standing.write().expect("no holder panics");
-        let label = next.label.clone();
+        let label = told(&next.label);
         *standing = Standing::Labelled { stored: Box::new(next), owned: true };
         self.generation.fetch_max(generation.0, AcqRel);
         self.intact.store(true, Relaxed);
@@ -254,6 +250,15 @@ impl<D: Disk> Brick<D> {
     pub(super) fn generation(&self) -> Generation {
         Generation(self.generation.load(Acquire))
     }
+}
+
+/// The label as owners are told it.
+fn told(label: &Label) -> Label {
+    let mut label = label.clone();
+    if is_chosen(Sabotage::TrustStale) {
+        label.membership.slots.iter_mut().for_each(|slot| slot.state = SlotState::Current);
+    }
+    label
 }
 
 /// A brick keeps no record that nobody could use.
