@@ -37,16 +37,17 @@ use crate::events::Event;
 const MISSED_MAX: usize = 512 << 20;
 /// What a request takes in memory besides its payload, roughly.
 const ASK_BYTES: usize = 512;
-/// No change begins for as long as this, at most, while the last of what a member missed is done there.
+/// Changes that begin wait for as long as this, at most, for those under way to end, so that the last of what a member missed can
+/// be done; and then for that, which is as little as came meanwhile.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Between two such pauses, when the first was too short for the changes that were under way.
+const PAUSE_AGAIN: Duration = Duration::from_millis(500);
 /// A change waits for as long as this, at most, for who is back and has more than `BEHIND` requests to make up for: else they
 /// would never be done, where programs write faster than one server can that does one thing after the other.
 const HOLD_BACK: Duration = Duration::from_millis(100);
 const BEHIND: usize = 16;
 /// Who is back is given this long.
 const MAKE_UP_MAX: Duration = Duration::from_secs(60);
-/// Between two such pauses, when the first was too short for the changes that were under way.
-const PAUSE_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a change holds while it is under way: no member becomes current again meanwhile.
 pub(super) type Passage = OwnedRwLockReadGuard<()>;
