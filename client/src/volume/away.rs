@@ -26,7 +26,7 @@ use bytes::Bytes;
 use net_raid_proto::ids::{Name, ObjectId, Slot};
 use net_raid_proto::message::{Change, Fault, RenameTarget, Request};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Core;
 use super::fanout::{Ask, Outcome, RESOLVE_MAX, lost_slots};
@@ -38,9 +38,9 @@ const MISSED_MAX: usize = 512 << 20;
 /// What a request takes in memory besides its payload, roughly.
 const ASK_BYTES: usize = 512;
 /// Changes that begin wait for as long as this, at most, for those under way to end, so that the last of what a member missed can
-/// be done; and then for that, which is as little as came meanwhile.
+/// be done; and for as long again for that, which is as little as came meanwhile.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Between two such pauses, when the first was too short for the changes that were under way.
+/// Between two such pauses, when the first was too short.
 const PAUSE_AGAIN: Duration = Duration::from_millis(500);
 /// A change waits for as long as this, at most, for who is back and has more than `BEHIND` requests to make up for: else they
 /// would never be done, where programs write faster than one server can that does one thing after the other.
@@ -83,6 +83,12 @@ struct Missed {
 impl Missed {
     fn bytes(&self) -> usize {
         ASK_BYTES + self.ask.payload.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// A change is not broken off while the member may be doing it, since it must not do it twice at once. What makes it durable
+    /// may take long, and may be repeated at any time.
+    fn may_be_broken_off(&self) -> bool {
+        !matches!(self.ask.request, Request::Change { .. })
     }
 
     fn sync_of(&self) -> Option<(ObjectId, bool)> {
@@ -195,9 +201,9 @@ impl Away {
         if backlog.bytes > MISSED_MAX { Err(slot) } else { Ok(()) }
     }
 
-    /// Lets a change begin.
-    pub(super) async fn enter(&self) -> Passage {
-        if self.is_anybody_behind() {
+    /// Lets a change begin; `held_back` when somebody is away.
+    pub(super) async fn enter(&self, held_back: bool) -> Passage {
+        if held_back {
             let _ = timeout(HOLD_BACK, self.hold_back()).await;
         }
         Arc::clone(&self.gate).read_owned().await
@@ -280,21 +286,28 @@ impl Core {
             self.members.away.set_back(slot, false);
             self.wait_back(slot).await?;
             self.members.away.set_back(slot, true);
-            match self.make_up(slot).await {
-                Ok(()) => {}
-                Err(Trouble::Lost) => continue,
-                Err(Trouble::Final(why)) => return Err(why),
-            }
-            let Ok(_nothing_begins) = timeout(PAUSE_MAX, self.members.away.gate.write()).await else {
-                sleep(PAUSE_AGAIN).await;
-                continue;
+            let made_up = match self.make_up(slot, None).await {
+                Ok(_) => self.make_up_the_last(slot).await,
+                Err(trouble) => Err(trouble),
             };
-            match self.make_up(slot).await {
-                Ok(()) => return self.reinstate(slot).await.map_err(|error| error.to_string()),
+            match made_up {
+                Ok(true) => return Ok(()),
+                Ok(false) => sleep(PAUSE_AGAIN).await,
                 Err(Trouble::Lost) => {}
                 Err(Trouble::Final(why)) => return Err(why),
             }
         }
+    }
+
+    /// Pauses changes, has the member do what came meanwhile, and makes it current; `false` when that took too long.
+    async fn make_up_the_last(self: &Arc<Core>, slot: Slot) -> Result<bool, Trouble> {
+        let until = Instant::now() + PAUSE_MAX;
+        let Ok(_nothing_begins) = timeout_at(until, self.members.away.gate.write()).await else { return Ok(false) };
+        let all = self.make_up(slot, Some(until + PAUSE_MAX)).await?;
+        if all {
+            self.reinstate(slot).await.map_err(|error| Trouble::Final(error.to_string()))?;
+        }
+        Ok(all)
     }
 
     /// Waits for the connection, for `stall` from when it broke.
@@ -313,23 +326,29 @@ impl Core {
         }
     }
 
-    /// Has a member do what it missed, one by one, until nothing is left.
-    async fn make_up(&self, slot: Slot) -> Result<(), Trouble> {
-        while let Some(missed) = self.members.away.pop(slot) {
-            match self.outcome_of(self.redo(&missed).await) {
-                Outcome::Done => {}
-                Outcome::Lost(_) => {
+    /// Has a member do what it missed, one by one; `false` when something is left at the time given.
+    async fn make_up(&self, slot: Slot, until: Option<Instant>) -> Result<bool, Trouble> {
+        while until.is_none_or(|until| Instant::now() < until) {
+            let Some(missed) = self.members.away.pop(slot) else { return Ok(true) };
+            let answer = match until.filter(|_| missed.may_be_broken_off()) {
+                Some(until) => timeout_at(until, self.redo(&missed)).await.ok(),
+                None => Some(self.redo(&missed).await),
+            };
+            match answer.map(|answer| self.outcome_of(answer)) {
+                Some(Outcome::Done) => {}
+                None => self.members.away.put_back(slot, missed),
+                Some(Outcome::Lost(_)) => {
                     self.members.away.put_back(slot, missed);
                     return Err(Trouble::Lost);
                 }
-                Outcome::Failed(why) => return Err(Trouble::Final(why)),
-                Outcome::Errno(errno) => {
+                Some(Outcome::Failed(why)) => return Err(Trouble::Final(why)),
+                Some(Outcome::Errno(errno)) => {
                     let what = std::io::Error::from_raw_os_error(errno);
                     return Err(Trouble::Final(format!("it refuses a change that the others made: {what}")));
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Asks a member again for what it missed.
@@ -360,7 +379,7 @@ impl Core {
     /// For a volume that is closed: waits until nobody is away any more, one way or the other.
     pub(super) async fn nobody_away(&self) {
         let mut seen = self.members.watch();
-        let deadline = tokio::time::Instant::now() + self.config.stall * 2;
+        let deadline = Instant::now() + self.config.stall * 2;
         while !self.members.away().is_empty() && self.members.wait_change(&mut seen, deadline).await {}
     }
 }

@@ -182,7 +182,7 @@ impl Core {
         if self.members.is_offline() {
             self.wait_online().await?;
         }
-        let passage = self.members.away.enter().await;
+        let passage = self.members.begin_change().await;
         let ticket = self.number(&mut asks);
         let missed = self.take_missed(&mut asks);
         let seen = self.members.watch();
@@ -269,7 +269,10 @@ impl Core {
         let (passage, asks, mut outcomes) = self.until_all(asks, outcomes, seen).await?;
         match judge(&outcomes) {
             Verdict::Done => self.owe(Vec::new(), asks, &outcomes),
-            Verdict::Refused(errno) if !is_for_space(errno) => return Ok(Err(errno)),
+            Verdict::Refused(errno) if !is_for_space(errno) => {
+                early.iter().for_each(|slot| self.keep_out(slot, "it was to make a change that the others refused"));
+                return Ok(Err(errno));
+            }
             Verdict::Refused(errno) | Verdict::Undo(errno) => {
                 self.keep_out_lost(&outcomes);
                 early.iter().for_each(|slot| self.keep_out(slot, "it may have a change that was taken back"));
@@ -308,7 +311,7 @@ impl Core {
             self.members.check_owned()?;
             let lost = lost_slots(&outcomes);
             asks.retain(|ask| lost.has(ask.slot));
-            let passage = self.members.away.enter().await;
+            let passage = self.members.begin_change().await;
             if lost.is_empty() {
                 return Ok((passage, asks, outcomes));
             }

@@ -10,7 +10,7 @@ use net_raid_proto::message::{Fault, Request};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::away::Away;
+use super::away::{Away, Passage};
 use super::changes::{Changes, Seen};
 use super::ownership::keep_ownership;
 use super::record::Writing;
@@ -94,6 +94,11 @@ impl Members {
     pub(super) fn recipients(&self) -> SlotSet {
         let standing = self.standing.load(Ordering::Acquire);
         SlotSet(standing as u32 | (standing >> 32) as u32)
+    }
+
+    /// Lets a change begin: for as long as the passage is held, no member becomes current again.
+    pub(super) async fn begin_change(&self) -> Passage {
+        self.away.enter(!self.away().is_empty()).await
     }
 
     /// A member that was away is out for good.
