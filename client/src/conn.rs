@@ -10,6 +10,7 @@
 //! ```
 
 mod host;
+mod latency;
 mod link;
 mod tcp;
 
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 use crate::config::ServerAddr;
 use crate::world::World;
 
+pub use latency::{Class, Latencies};
 pub use tcp::real_world;
 
 /// Limits of one connection, from the configuration.
@@ -104,6 +106,8 @@ struct Pending {
     resent: Arc<AtomicBool>,
     /// The stream on which it went out again after a break.
     resume_mark: Option<usize>,
+    class: Class,
+    asked_at: Instant,
     done: oneshot::Sender<Result<Response, CallError>>,
 }
 
@@ -126,6 +130,7 @@ pub struct Conn {
     options: ConnOptions,
     world: World,
     next_request: AtomicU64,
+    latencies: Latencies,
     shared: Mutex<Shared>,
     state: watch::Sender<LinkState>,
     /// Wakes the task that connects: a stream broke, or there is no need to wait any longer.
@@ -150,6 +155,7 @@ impl Conn {
             options,
             world,
             next_request: AtomicU64::new(1),
+            latencies: Latencies::default(),
             shared: Mutex::new(shared),
             state: watch::channel(state).0,
             wake: Notify::new(),
@@ -161,6 +167,11 @@ impl Conn {
     /// The server's address.
     pub fn server(&self) -> &ServerAddr {
         &self.server
+    }
+
+    /// How long it takes to answer.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// Follows the state.
@@ -290,12 +301,19 @@ impl Conn {
             // Silence counts from the moment when an answer is due.
             shared.last_heard = Instant::now();
         }
-        let sent = writer.is_some();
-        let copy = (frame.clone(), payload.clone());
-        shared
-            .pending
-            .insert(id, Pending { frame, payload, dest, sent, resent: Arc::clone(resend), resume_mark: None, done });
-        Ok((copy, writer, answer))
+        let pending = Pending {
+            frame: frame.clone(),
+            payload: payload.clone(),
+            dest,
+            sent: writer.is_some(),
+            resent: Arc::clone(resend),
+            resume_mark: None,
+            class: Class::of(request),
+            asked_at: Instant::now(),
+            done,
+        };
+        shared.pending.insert(id, pending);
+        Ok(((frame, payload), writer, answer))
     }
 
     fn header(&self, id: u64, epoch: Epoch, resend: bool) -> Header {

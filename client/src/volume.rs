@@ -14,6 +14,7 @@ mod file;
 mod force;
 mod gather;
 mod generation;
+mod hedge;
 mod members;
 mod ownership;
 mod patience;
@@ -47,6 +48,7 @@ use crate::config::VolumeConfig;
 use crate::events::{Event, EventLog};
 use crate::world::World;
 use checkpoint::Checkpoints;
+use hedge::Hedges;
 use members::Members;
 use patience::Overdue;
 
@@ -79,6 +81,7 @@ struct Core {
     next_object: AtomicU64,
     next_transaction: AtomicU64,
     cache: BlockCache,
+    hedges: Hedges,
 }
 
 impl Core {

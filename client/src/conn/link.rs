@@ -336,6 +336,7 @@ async fn read_answer(conn: &Arc<Conn>, reader: &mut Reader) -> io::Result<()> {
     shared.last_heard = Instant::now();
     let Some(pending) = shared.pending.remove(&header.request.0) else { return Ok(()) };
     drop(shared);
+    conn.latencies.record(pending.class, pending.asked_at.elapsed());
     let result = answer.map(|reply| Response { reply, dest }).map_err(CallError::Fault);
     // A caller that is gone does not care.
     let _ = pending.done.send(result);

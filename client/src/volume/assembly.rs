@@ -15,6 +15,7 @@ use net_raid_proto::message::{BrickState, Change, Holder, Request, SetAttr};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::checkpoint::Checkpoints;
+use super::hedge::Hedges;
 use super::members::{Members, Seat};
 use super::{Core, Volume, quorum};
 use crate::cache::BlockCache;
@@ -368,6 +369,7 @@ impl Assembly<'_> {
             next_object: AtomicU64::new(2),
             next_transaction: AtomicU64::new(first_transaction),
             cache: BlockCache::new(self.config.cache_size),
+            hedges: Hedges::default(),
         });
         core.members.heed(others);
         core.seat_all();

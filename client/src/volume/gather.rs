@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::plan::{Step, StripeNeed};
 use super::{Core, File, VolumeError};
-use crate::conn::CallError;
-use crate::layout::{Piece, SlotSet};
+use crate::conn::{CallError, Class};
+use crate::layout::{Piece, SlotSet, UNIT};
 
 /// Bytes of indices of one stripe: the range, and its bytes.
 pub(super) type Units = Vec<Option<(Range<usize>, Bytes)>>;
@@ -48,6 +48,7 @@ struct Fetch {
 enum Got {
     Good(Bytes),
     Damaged,
+    /// Its member is out of reach, or late.
     Lost,
 }
 
@@ -59,6 +60,9 @@ impl Core {
         let width = file.geometry.width();
         let mut stripes: Vec<Units> = needs.iter().map(|_| vec![None; width]).collect();
         let mut damage: Vec<Damage> = Vec::new();
+        needs.iter_mut().for_each(|need| self.avoid_slow(file, need));
+        // Who is late is waited for only where it is needed.
+        let mut patient = false;
         loop {
             self.members.check_owned()?;
             let mut fetches = Vec::new();
@@ -71,13 +75,16 @@ impl Core {
                 }
             }
             if lost {
-                self.reconsider(file, &mut needs, &damage, &mut seen, deadline).await?;
+                if std::mem::replace(&mut patient, true) {
+                    self.reconsider(file, &needs, &damage, &mut seen, deadline).await?;
+                }
+                needs.iter_mut().for_each(|need| need.bad = self.bad_of(file, need.stripe, &damage));
                 continue;
             }
             if fetches.is_empty() {
                 break;
             }
-            for (fetch, got) in self.fetch_all(file, fetches).await {
+            for (fetch, got) in self.fetch_all(file, fetches, patient).await {
                 let need = &mut needs[fetch.stripe];
                 let (index, range) = (fetch.piece.index, fetch.piece.start..fetch.piece.end);
                 match got {
@@ -114,7 +121,7 @@ impl Core {
     async fn reconsider(
         &self,
         file: &File,
-        needs: &mut [StripeNeed],
+        needs: &[StripeNeed],
         damage: &[Damage],
         seen: &mut super::changes::Seen,
         deadline: Instant,
@@ -127,13 +134,13 @@ impl Core {
         if beyond || !self.members.wait_change(seen, deadline).await {
             return Err(VolumeError::Lost(format!("object {}: too few good units are left", file.id)));
         }
-        for need in needs {
-            need.bad = self.unreadable(file, need.stripe);
-            for hurt in damage.iter().filter(|d| d.piece.stripe == need.stripe) {
-                need.bad |= 1 << hurt.piece.index;
-            }
-        }
         Ok(())
+    }
+
+    /// Indices of a stripe whose members cannot be read, or whose bytes are wrong.
+    fn bad_of(&self, file: &File, stripe: u64, damage: &[Damage]) -> u32 {
+        let damaged = damage.iter().filter(|d| d.piece.stripe == stripe).map(|d| d.piece.index);
+        damaged.fold(self.unreadable(file, stripe), |bad, index| bad | 1 << index)
     }
 
     /// Indices of a stripe whose members cannot be read.
@@ -144,7 +151,7 @@ impl Core {
     }
 
     /// Reads pieces, one request (or a few) to each member, all at once.
-    async fn fetch_all(&self, file: &File, fetches: Vec<Fetch>) -> Vec<(Fetch, Got)> {
+    async fn fetch_all(&self, file: &File, fetches: Vec<Fetch>, patient: bool) -> Vec<(Fetch, Got)> {
         let mut by_slot: Vec<Vec<Fetch>> = Vec::new();
         by_slot.resize_with(self.members.seats.len(), Vec::new);
         for fetch in fetches {
@@ -157,18 +164,25 @@ impl Core {
                 batches.push(std::mem::replace(&mut all, rest));
             }
         }
-        let reads = batches.into_iter().map(|batch| self.fetch_batch(file, batch));
+        let reads = batches.into_iter().map(|batch| self.fetch_batch(file, batch, patient));
         futures_util::future::join_all(reads).await.into_iter().flatten().collect()
     }
 
-    async fn fetch_batch(&self, file: &File, batch: Vec<Fetch>) -> Vec<(Fetch, Got)> {
+    async fn fetch_batch(&self, file: &File, batch: Vec<Fetch>, patient: bool) -> Vec<(Fetch, Got)> {
         let pieces: Vec<Piece> = batch.iter().map(|fetch| fetch.piece).collect();
         let dest = pieces.iter().map(|piece| exact(piece.len())).collect();
-        let read = self.read_pieces(file, batch[0].slot, &pieces, dest).await;
+        let slot = batch[0].slot;
+        let read = self.read_pieces(file, slot, &pieces, dest);
+        let len: usize = pieces.iter().map(Piece::len).sum();
+        let class = if len as u64 <= UNIT { Class::Look } else { Class::Long };
+        let read = if patient { Some(read.await) } else { self.in_good_time(slot, class, read).await };
         let got: Vec<Got> = match read {
-            Ok(parts) => parts.into_iter().map(|part| part.map_or(Got::Damaged, |b| Got::Good(b.freeze()))).collect(),
-            Err(error) => {
-                tracing::debug!(slot = %batch[0].slot, %error, "read");
+            None => batch.iter().map(|_| Got::Lost).collect(),
+            Some(Ok(parts)) => {
+                parts.into_iter().map(|part| part.map_or(Got::Damaged, |b| Got::Good(b.freeze()))).collect()
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%slot, %error, "read");
                 batch.iter().map(|_| Got::Lost).collect()
             }
         };

@@ -7,7 +7,7 @@ use net_raid_proto::layout::Level;
 use net_raid_proto::message::{DirEntry, Entry, Fault, Reply, Request, Space};
 
 use super::{Core, VolumeError};
-use crate::conn::{CallError, Response};
+use crate::conn::{CallError, Class, Response};
 use crate::layout::SlotSet;
 
 impl Core {
@@ -15,17 +15,26 @@ impl Core {
     pub(super) async fn query(&self, id: ObjectId, request: &Request) -> Result<(Slot, Response), VolumeError> {
         let deadline = self.patience_ends();
         let mut seen = self.members.watch();
+        // Who is late is waited for only when all are.
+        let (mut late, class) = (false, Class::of(request));
         loop {
             self.members.check_owned()?;
+            let patient = std::mem::take(&mut late);
             for slot in self.spread(id.0) {
-                match self.ask(slot, request, &[], false).await {
-                    Ok(response) => return Ok((slot, response)),
-                    Err(CallError::Fault(Fault::Errno(errno))) => return Err(VolumeError::Errno(errno)),
-                    Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. }))) => {
+                let ask = self.ask(slot, request, &[], false);
+                let answer = if patient { Some(ask.await) } else { self.in_good_time(slot, class, ask).await };
+                match answer {
+                    None => late = true,
+                    Some(Ok(response)) => return Ok((slot, response)),
+                    Some(Err(CallError::Fault(Fault::Errno(errno)))) => return Err(VolumeError::Errno(errno)),
+                    Some(Err(CallError::Fault(fault @ (Fault::StaleEpoch(_) | Fault::Held { .. })))) => {
                         self.members.note_taken_over(&fault);
                     }
-                    Err(error) => tracing::debug!(%slot, %error, "asking another server"),
+                    Some(Err(error)) => tracing::debug!(%slot, %error, "asking another server"),
                 }
+            }
+            if late {
+                continue;
             }
             self.members.check_owned()?;
             if !self.members.wait_change(&mut seen, deadline).await {
@@ -37,14 +46,14 @@ impl Core {
     /// Current members, those that answer first, beginning at a place that depends on `seed`: so that
     /// questions are spread, and the same question goes to the same member.
     fn spread(&self, seed: u64) -> Vec<Slot> {
-        let (current, readable) = (self.members.current(), self.members.readable());
-        let asleep = SlotSet(current.0 & !readable.0);
-        let mut slots: Vec<Slot> = readable.iter().collect();
+        let (current, prompt) = (self.members.current(), self.prompt());
+        let others = SlotSet(current.0 & !prompt.0);
+        let mut slots: Vec<Slot> = prompt.iter().collect();
         if !slots.is_empty() {
             let first = (seed % slots.len() as u64) as usize;
             slots.rotate_left(first);
         }
-        slots.extend(asleep.iter());
+        slots.extend(others.iter());
         slots
     }
 

@@ -12,8 +12,9 @@ use super::fanout::Ask;
 use super::gather::{Damage, Gathered, exact};
 use super::plan::StripeNeed;
 use super::{Core, File, VolumeError, WriteMeta};
+use crate::conn::Class;
 use crate::events::Event;
-use crate::layout::{Piece, block_ceil, block_floor};
+use crate::layout::{Piece, SlotSet, block_ceil, block_floor};
 
 /// Longest read that looks into the block cache and leaves its blocks there; longer ones stream by.
 const CACHED_READ_MAX: u64 = 64 * 1024;
@@ -97,26 +98,29 @@ impl Core {
     /// The common case: every piece from its own member, received in its place; when anything is
     /// amiss, the pieces that look damaged.
     async fn read_direct(&self, file: &File, pieces: &[Piece], len: usize) -> Result<Bytes, Vec<Damage>> {
-        let readable = self.members.readable();
+        let prompt = self.prompt();
         let mut by_slot: Vec<Vec<(usize, Piece, BytesMut)>> = Vec::new();
         by_slot.resize_with(self.members.seats.len(), Vec::new);
         let mut rest = exact(len);
         for (at, piece) in pieces.iter().enumerate() {
             let slot = match file.geometry.level() {
-                Level::Raid1 => self.copy_of(file, piece),
-                _ => Some(file.geometry.slot(piece.stripe, piece.index)).filter(|slot| readable.has(*slot)),
+                Level::Raid1 => self.copy_of(file, piece, prompt),
+                _ => Some(file.geometry.slot(piece.stripe, piece.index)).filter(|slot| prompt.has(*slot)),
             };
             let Some(slot) = slot else { return Err(Vec::new()) };
             let tail = rest.split_off(piece.len());
             let place = std::mem::replace(&mut rest, tail);
             by_slot[slot.index()].push((at, *piece, place));
         }
+        let class = if len as u64 <= CACHED_READ_MAX { Class::Look } else { Class::Long };
         let reads = by_slot.into_iter().enumerate().filter(|(_, all)| !all.is_empty()).map(|(slot, all)| async move {
             let order: Vec<usize> = all.iter().map(|(at, _, _)| *at).collect();
             let pieces: Vec<Piece> = all.iter().map(|(_, piece, _)| *piece).collect();
             let places = all.into_iter().map(|(_, _, place)| place).collect();
-            let read = self.read_pieces(file, Slot(slot as u8), &pieces, places).await.ok()?;
-            Some((Slot(slot as u8), order, read))
+            let slot = Slot(slot as u8);
+            let read = self.read_pieces(file, slot, &pieces, places);
+            let read = self.in_good_time(slot, class, read).await?.ok()?;
+            Some((slot, order, read))
         });
         let mut parts: Vec<Option<BytesMut>> = vec![None; pieces.len()];
         let mut suspects = Vec::new();
@@ -133,10 +137,10 @@ impl Core {
     }
 
     /// Level 1: the copy to read a piece from.
-    fn copy_of(&self, file: &File, piece: &Piece) -> Option<Slot> {
-        let readable = self.members.readable().and(file.geometry.slots());
+    fn copy_of(&self, file: &File, piece: &Piece, prompt: SlotSet) -> Option<Slot> {
+        let copies = prompt.and(file.geometry.slots());
         let turn = file.geometry.logical(piece.stripe, 0) / COPY_TURN + file.id.0;
-        readable.iter().nth((turn % readable.len().max(1) as u64) as usize)
+        copies.iter().nth((turn % copies.len().max(1) as u64) as usize)
     }
 
     /// Under the stripes' locks, so that what differs is damage and no write in flight.

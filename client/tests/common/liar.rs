@@ -40,6 +40,8 @@ pub struct Script {
     pub full_checkpoints: AtomicU32,
     /// So many of the next membership records cannot be written.
     pub bad_records: AtomicU32,
+    /// Reads and looks are not answered while this is true; everything else is.
+    pub slow_reads: AtomicBool,
     held: Mutex<bool>,
     let_go: Condvar,
 }
@@ -59,12 +61,24 @@ impl Script {
             no_aborts,
             full_checkpoints,
             bad_records,
+            slow_reads: AtomicBool::new(false),
             held,
             let_go,
         })
     }
 
-    /// Checkpoints are not answered while this is true.
+    /// Whether a request waits for [`Script::hold`] to end.
+    fn is_held(&self, request: &Request) -> bool {
+        match request {
+            Request::Checkpoint { .. } => true,
+            Request::Read { .. } | Request::GetAttr { .. } | Request::Lookup { .. } | Request::ReadDir { .. } => {
+                self.slow_reads.load(Ordering::SeqCst)
+            }
+            _ => false,
+        }
+    }
+
+    /// Checkpoints, and reads where these are slow, are not answered while this is true.
     pub fn hold(&self, held: bool) {
         *self.held.lock().unwrap() = held;
         self.let_go.notify_all();
@@ -101,7 +115,7 @@ impl Service for Liar {
             return Ok(Reply::Done);
         }
         self.script.journal.push(self.script.slot, request, false);
-        if matches!(request, Request::Checkpoint { .. }) {
+        if self.script.is_held(request) {
             self.script.wait();
         }
         let answer = match self.script.answer(request) {
@@ -121,7 +135,7 @@ impl Service for Liar {
     }
 
     fn is_slow(&self, request: &Request) -> bool {
-        self.brick.is_slow(request)
+        self.script.is_held(request) || self.brick.is_slow(request)
     }
 }
 
