@@ -9,6 +9,7 @@
 //!   +-- taken over, another brick, closed: for good
 //! ```
 
+mod flapping;
 mod host;
 mod latency;
 mod link;
@@ -29,6 +30,8 @@ use tokio::time::Instant;
 
 use crate::config::ServerAddr;
 use crate::world::World;
+
+use flapping::Flapping;
 
 pub use latency::{Class, Latencies};
 pub use tcp::real_world;
@@ -122,6 +125,7 @@ struct Shared {
     last_heard: Instant,
     /// When the last stream ended, unless that was after a long silence.
     broke_at: Option<Instant>,
+    flapping: Flapping,
 }
 
 /// A connection to one server.
@@ -149,6 +153,7 @@ impl Conn {
             writer: None,
             last_heard: Instant::now(),
             broke_at: None,
+            flapping: Flapping::default(),
         };
         let conn = Arc::new(Conn {
             server,
@@ -218,6 +223,12 @@ impl Conn {
         if let Some(writer) = writer {
             self.broken(&writer);
         }
+    }
+
+    /// Too few servers are left without it: connects at once, however often it broke off.
+    pub fn pardon(&self) {
+        self.shared().flapping.pardon();
+        self.wake.notify_one();
     }
 
     /// Ends the connection; what is pending fails.

@@ -14,9 +14,9 @@ use net_raid_proto::ids::Epoch;
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, RENEW_MS};
 use net_raid_proto::message::{Answer, BrickState, Fault, Reply, Request, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{CallError, Conn, LinkState, Pending, Response, Session};
+use super::{CallError, Conn, LinkState, Pending, Response, Session, Shared};
 
 /// One attempt to connect and shake hands takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,14 +106,17 @@ pub(super) async fn run(conn: Arc<Conn>) {
         match timeout(CONNECT_TIMEOUT, connect(&conn)).await.unwrap_or_else(|_| Err("no answer".to_string())) {
             Ok((reader, writer)) => {
                 delay = RETRY_MIN;
+                let since = Instant::now();
                 let why = serve(&conn, reader, &writer).await;
                 conn.broken(&writer);
                 tracing::debug!(server = %conn.server, why, "connection broke");
                 let broke_at = Some(Instant::now()).filter(|_| !why.starts_with(SILENT));
                 conn.shared().broke_at = broke_at;
-                if broke_at.is_none() {
+                let alone = conn.shared().note_break(since);
+                if let Some(why) = alone.or(Some(why).filter(|_| broke_at.is_none())) {
                     conn.fail_all(LinkState::Lost(why.as_str().into()), &why);
                 }
+                conn.leave_alone().await;
             }
             Err(why) => {
                 let broken_for = conn.broke_at().map(|at| at.elapsed());
@@ -133,6 +136,25 @@ pub(super) async fn run(conn: Arc<Conn>) {
 }
 
 const SILENT: &str = "no answer for";
+
+impl Shared {
+    /// The stream that began at `since` broke; what is to be said when the server is left alone for that.
+    fn note_break(&mut self, since: Instant) -> Option<String> {
+        let alone = self.flapping.broke(since, Instant::now())?;
+        Some(self.flapping.words(alone))
+    }
+}
+
+impl Conn {
+    /// Waits for as long as a server is left alone that breaks off again and again.
+    async fn leave_alone(&self) {
+        loop {
+            let until = self.shared().flapping.alone_until(Instant::now());
+            let Some(until) = until.filter(|_| self.state() != LinkState::Closed) else { return };
+            let _ = timeout_at(until, self.wake.notified()).await;
+        }
+    }
+}
 
 /// Connects, asks the brick who it is, and takes up our ownership again where there is one.
 async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {

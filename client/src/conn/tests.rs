@@ -297,6 +297,28 @@ async fn a_lost_server_is_tried_at_most_once_a_second_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_flaps_is_left_alone_unless_it_is_needed() {
+    let rig = rig(Vec::new());
+    let mut gaps = Vec::new();
+    for times in 0..9 {
+        let (near, mut server) = pair();
+        let broke = Instant::now();
+        rig.wire.streams.lock().unwrap().push_back(Ok(near));
+        if times == 8 {
+            rig.conn.pardon();
+        }
+        server.welcome().await;
+        up(&rig.conn).await;
+        gaps.push(broke.elapsed().as_secs());
+        let mut states = rig.conn.watch();
+        drop(server);
+        states.wait_for(|state| !matches!(state, LinkState::Up(_))).await.unwrap();
+    }
+    assert_eq!(gaps, [0, 0, 0, 0, 0, 0, 5, 10, 0]);
+    assert!(matches!(rig.conn.state(), LinkState::Lost(why) if why.contains("broke 9 times")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_given_up_in_the_middle_of_its_frame_harms_no_other() {
     let (near, far) = tokio::io::duplex(256);
     let (near2, mut server2) = pair();

@@ -229,6 +229,9 @@ impl Core {
     pub(super) fn check_online(&self) {
         let (readable, needed) = (self.members.readable().len(), self.members.record().members_needed());
         let offline = readable < needed;
+        if offline {
+            self.members.seats.iter().for_each(|seat| seat.conn.pardon());
+        }
         {
             let mut since = self.members.offline_since();
             if since.is_some() == offline {
