@@ -15,6 +15,7 @@ mod force;
 mod gather;
 mod generation;
 mod hedge;
+
 mod members;
 mod ownership;
 mod patience;

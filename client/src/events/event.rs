@@ -43,6 +43,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A member answers again whose slot a spare has taken.
+    Replaced,
     /// A spare answered and stands by.
     SpareConnected,
     /// A spare does not answer.
@@ -166,6 +168,7 @@ impl Event {
             Self::MemberDropped { .. } => "member dropped",
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up failed",
+            Self::Replaced => "server back, but a spare has its slot: empty its directory to make it a spare",
             Self::SpareConnected => "spare connected",
             Self::SpareUnreachable { .. } => "spare not reachable",
             Self::RebuildStarted { .. } => "copy to spare started",
@@ -203,6 +206,7 @@ impl Event {
             | Self::ServerLeftOut
             | Self::Forced { .. }
             | Self::MemberDropped { .. }
+            | Self::Replaced
             | Self::SpareUnreachable { .. }
             | Self::Inconsistency { .. }
             | Self::Repaired { .. } => Severity::Warning,
@@ -243,6 +247,7 @@ impl Event {
             | Self::ServerBack
             | Self::ServerResumed
             | Self::ServerLeftOut
+            | Self::Replaced
             | Self::SpareConnected
             | Self::VolumeFormed
             | Self::VolumeUnmounted

@@ -146,6 +146,7 @@ impl Assembly<'_> {
         let deadline = Instant::now() + self.config.timeout;
         let (mut members, mut spares) = self.survey(servers, spares, deadline).await;
         if members.iter().all(|candidate| candidate.empty().is_some()) {
+            self.check_spares(&spares)?;
             self.form(&mut members, &mut spares).await?;
             let session = self.own(&mut members, &mut spares, false).await?;
             let found = self.examine(&members, &spares)?;
@@ -276,6 +277,19 @@ impl Assembly<'_> {
         AssemblyError(format!("no server of the volume answers: {}", troubles.join("; ")))
     }
 
+    /// All servers are empty: no spare may hold what one of them has held.
+    fn check_spares(&self, spares: &[Candidate]) -> Result<(), AssemblyError> {
+        let is_member = |label: &Label| label.membership.slot_of(label.brick).is_some();
+        match spares.iter().find(|spare| spare.label().is_some_and(is_member)) {
+            None => Ok(()),
+            Some(spare) => Err(AssemblyError(format!(
+                "the directories of all servers are empty, but {}, a spare, holds data of a volume: are disks not mounted? If \
+                 not, empty its directory, too",
+                spare.server()
+            ))),
+        }
+    }
+
     /// Makes a volume of empty bricks.
     async fn form(&self, members: &mut [Candidate], spares: &mut [Candidate]) -> Result<(), AssemblyError> {
         let bricks = |all: &[Candidate]| all.iter().filter_map(Candidate::empty).collect::<Vec<BrickId>>();
@@ -336,12 +350,15 @@ impl Assembly<'_> {
     /// Seats the members by slot and begins to serve.
     async fn finish(
         &self,
-        members: Vec<Candidate>,
-        spares: Vec<Candidate>,
+        mut members: Vec<Candidate>,
+        mut spares: Vec<Candidate>,
         session: Session,
         found: Found,
     ) -> Result<Arc<Core>, AssemblyError> {
         let Found { record, forced } = found;
+        for replaced in let_in(&mut members, &mut spares, &record) {
+            self.events.log(&self.config.name, Some(&replaced), &Event::Replaced);
+        }
         let complete = newest_complete(&members, &spares, session.volume);
         let checkpoints = Checkpoints::new(session.generation, complete);
         let unfinished = unfinished(&members, &record);
@@ -349,12 +366,14 @@ impl Assembly<'_> {
         let everywhere = is_everywhere(&members, &spares, &record);
         let taken: Vec<BrickId> =
             members.iter().filter(|c| c.taken).filter_map(Candidate::label).map(|label| label.brick).collect();
-        let spare_seats = spares
-            .iter()
-            .map(|spare| Seat { conn: Arc::clone(&spare.conn), brick: spare.label().map(|label| label.brick) })
-            .collect();
-        let members = Members::new(seats(&members, &record), spare_seats, session, record);
-        let strangers: SlotSet = strangers(&members.seats, &taken);
+        let spare_seat = |spare: &Candidate| {
+            let brick = spare.label().filter(|label| label.volume == session.volume).map(|label| label.brick);
+            Seat::new(Arc::clone(&spare.conn), brick)
+        };
+        let spare_seats = spares.iter().map(spare_seat).collect();
+        let seats = seats(&members, &record);
+        let strangers: SlotSet = strangers(&seats, &taken);
+        let members = Members::new(seats, spare_seats, session, record);
         // Later ones have higher numbers, also in later ownerships.
         let first_transaction = members.epoch().0 << TRANSACTION_BITS;
         let core = Arc::new(Core {
@@ -388,6 +407,7 @@ impl Assembly<'_> {
         if let Some(complete) = unfinished {
             core.recover(complete).await.map_err(|error| AssemblyError(format!("not recovered: {error}")))?;
         }
+        spares.retain(|spare| self.config.spares.contains(spare.server()));
         core.enlist_spares(&spares).await;
         core.request_all(Request::PurgeOrphans).await.map_err(|error| AssemblyError(error.to_string()))?;
         // From here on the labels say how far this owner is, so that the next one can begin beyond it.
@@ -432,7 +452,7 @@ fn unfinished(members: &[Candidate], record: &Membership) -> Option<Generation> 
 /// Slots whose brick was not taken: their connection leads nowhere, or to something else than the slot's brick, or the brick
 /// refused.
 fn strangers(seats: &[Seat], taken: &[BrickId]) -> SlotSet {
-    let strange = |seat: &Seat| seat.brick.is_none_or(|brick| !taken.contains(&brick));
+    let strange = |seat: &Seat| seat.brick().is_none_or(|brick| !taken.contains(&brick));
     let slots = seats.iter().enumerate().filter(|(_, seat)| strange(seat));
     slots.map(|(slot, _)| Slot(slot as u8)).collect()
 }
@@ -455,15 +475,15 @@ impl Core {
 
     fn absent(&self, strangers: SlotSet) -> SlotSet {
         let gone = |slot: &Slot| strangers.has(*slot) || !self.members.conn(*slot).is_up();
-        SlotSet::all(self.members.seats.len()).iter().filter(gone).collect()
+        self.members.slots().iter().filter(gone).collect()
     }
 
     /// Has every connection look for the brick of its slot.
     fn seat_all(&self) {
         let record = self.members.record();
-        for (seat, slot) in self.members.seats.iter().zip(0..) {
-            let take_over = record.is_left_out(Slot(slot));
-            seat.conn.set_session(Session { brick: seat.brick, take_over, ..self.members.session.clone() });
+        for slot in self.members.slots().iter() {
+            let (seat, take_over) = (self.members.seat(slot), record.is_left_out(slot));
+            seat.conn.set_session(Session { brick: seat.brick(), take_over, ..self.members.session.clone() });
         }
     }
 
@@ -478,6 +498,26 @@ impl Core {
     }
 }
 
+/// Spares that took slots become members, and those whose slots they took are strangers: those among these that answer.
+fn let_in(members: &mut [Candidate], spares: &mut [Candidate], record: &Membership) -> Vec<ServerAddr> {
+    let brick = |candidate: &Candidate| candidate.label().map(|label| label.brick);
+    let mut replaced = Vec::new();
+    for slot in &record.slots {
+        let is_here = |candidate: &Candidate| brick(candidate) == Some(slot.brick);
+        let is_strange = |candidate: &Candidate| brick(candidate).is_none_or(|brick| record.slot_of(brick).is_none());
+        if members.iter().any(is_here) {
+            continue;
+        }
+        let Some(spare) = spares.iter().position(is_here) else { continue };
+        let Some(member) = members.iter().position(is_strange) else { continue };
+        std::mem::swap(&mut members[member], &mut spares[spare]);
+        if brick(&spares[spare]).is_some() {
+            replaced.push(spares[spare].server().clone());
+        }
+    }
+    replaced
+}
+
 /// Members by slot: a brick is known by its label, wherever it is served; slots whose brick does not answer
 /// get the connections that are left, in the order of the configuration.
 fn seats(members: &[Candidate], record: &Membership) -> Vec<Seat> {
@@ -486,10 +526,8 @@ fn seats(members: &[Candidate], record: &Membership) -> Vec<Seat> {
     let mut left = (0..members.len()).filter(|index| !found.contains(&Some(*index)));
     let index_of = |(slot, found): (usize, &Option<usize>)| found.or_else(|| left.next()).unwrap_or(slot);
     let order: Vec<usize> = found.iter().enumerate().map(index_of).collect();
-    let seat = |(slot, index): (usize, usize)| Seat {
-        conn: Arc::clone(&members[index].conn),
-        brick: Some(record.slots[slot].brick),
-    };
+    let seat =
+        |(slot, index): (usize, usize)| Seat::new(Arc::clone(&members[index].conn), Some(record.slots[slot].brick));
     order.into_iter().enumerate().map(seat).collect()
 }
 

@@ -111,7 +111,7 @@ impl Core {
     fn end_generation(&self) -> Generation {
         let ended = self.checkpoints.generations.advance();
         let now = self.checkpoints.generations.now();
-        self.members.seats.iter().chain(&self.members.spares).for_each(|seat| seat.conn.set_generation(now));
+        self.members.everybody().for_each(|seat| seat.conn.set_generation(now));
         ended
     }
 

@@ -187,7 +187,8 @@ impl Core {
         let missed = self.take_missed(&mut asks);
         let seen = self.members.watch();
         let outcomes = self.round(&asks, false).await;
-        let dropped = lost_slots(&outcomes).is_empty() || self.drop_lost(&outcomes).await.is_ok();
+        let settled = lost_slots(&outcomes).is_empty() && !self.members.owes_drop();
+        let dropped = settled || self.drop_lost(&outcomes).await.is_ok();
         match judge(&outcomes) {
             Verdict::Done if dropped => {
                 self.owe(missed, asks, &outcomes);
@@ -312,7 +313,7 @@ impl Core {
             let lost = lost_slots(&outcomes);
             asks.retain(|ask| lost.has(ask.slot));
             let passage = self.members.begin_change().await;
-            if lost.is_empty() {
+            if lost.is_empty() && !self.members.owes_drop() {
                 return Ok((passage, asks, outcomes));
             }
             match self.drop_lost(&outcomes).await {

@@ -63,7 +63,7 @@ impl Core {
 
     /// Tells members that answer, and do not know it, that they were left out: so that they begin nothing by themselves.
     pub(super) async fn tell_left_out(&self) {
-        for slot in SlotSet::all(self.members.seats.len()).iter() {
+        for slot in self.members.slots().iter() {
             if let LinkState::Up(brick) = self.members.conn(slot).state() {
                 self.tell_if_left_out(slot, &brick).await;
             }

@@ -126,7 +126,7 @@ impl Core {
         seen: &mut super::changes::Seen,
         deadline: Instant,
     ) -> Result<(), VolumeError> {
-        let redundancy = self.layout.level.redundancy(self.members.seats.len());
+        let redundancy = self.layout.level.redundancy(self.members.width());
         let beyond = needs.iter().any(|need| {
             let damaged: SlotSet = damage.iter().filter(|d| d.piece.stripe == need.stripe).map(|d| d.slot).collect();
             damaged.len() > redundancy
@@ -153,7 +153,7 @@ impl Core {
     /// Reads pieces, one request (or a few) to each member, all at once.
     async fn fetch_all(&self, file: &File, fetches: Vec<Fetch>, patient: bool) -> Vec<(Fetch, Got)> {
         let mut by_slot: Vec<Vec<Fetch>> = Vec::new();
-        by_slot.resize_with(self.members.seats.len(), Vec::new);
+        by_slot.resize_with(self.members.width(), Vec::new);
         for fetch in fetches {
             by_slot[fetch.slot.index()].push(fetch);
         }

@@ -1,13 +1,12 @@
 //! Who is in, who is out: drops, returns, and waiting for servers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
 use net_raid_proto::membership::Membership;
 use net_raid_proto::message::{Fault, Request};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::away::{Away, Passage};
@@ -23,14 +22,30 @@ use crate::layout::SlotSet;
 /// A member's or spare's connection and brick.
 pub(super) struct Seat {
     pub(super) conn: Arc<Conn>,
-    pub(super) brick: Option<BrickId>,
+    brick: Mutex<Option<BrickId>>,
+}
+
+impl Seat {
+    pub(super) fn new(conn: Arc<Conn>, brick: Option<BrickId>) -> Seat {
+        Seat { conn, brick: Mutex::new(brick) }
+    }
+
+    /// The brick that must be there, where it is known.
+    pub(super) fn brick(&self) -> Option<BrickId> {
+        *self.brick.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_brick(&self, brick: BrickId) {
+        *self.brick.lock().unwrap_or_else(PoisonError::into_inner) = Some(brick);
+    }
 }
 
 /// The members of a volume, and its spares.
 pub(super) struct Members {
-    /// By slot.
-    pub(super) seats: Vec<Seat>,
-    pub(super) spares: Vec<Seat>,
+    /// Of the members, in the order of the slots when the volume was assembled, then of the spares.
+    seats: Vec<Seat>,
+    /// Which of the seats each slot has; the others are spares.
+    seated: Vec<AtomicUsize>,
     pub(super) session: Session,
     record: Mutex<Membership>,
     /// Other records that voters may go by, until the present one is known to be on all its voters.
@@ -39,6 +54,8 @@ pub(super) struct Members {
     standing: AtomicU64,
     pub(super) away: Away,
     pub(super) writing: tokio::sync::Mutex<Writing>,
+    /// A drop was begun and could not be ended: nothing is acknowledged before it is.
+    owes_drop: AtomicBool,
     /// Changes whenever a connection does.
     pub(super) changed: Changes,
     taken_over: OnceLock<String>,
@@ -47,18 +64,22 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(seats: Vec<Seat>, spares: Vec<Seat>, session: Session, record: Membership) -> Members {
+    pub(super) fn new(mut seats: Vec<Seat>, spares: Vec<Seat>, session: Session, record: Membership) -> Members {
         let current: SlotSet = record.current_slots().collect();
+        let seated = (0..seats.len()).map(AtomicUsize::new).collect();
+        seats.extend(spares);
         Members {
             seats,
-            spares,
+            seated,
             standing: AtomicU64::new(current.0.into()),
             away: Away::default(),
             // Out of reach there may be records of former owners, of any version that these came to.
             writing: tokio::sync::Mutex::new(Writing {
                 newest: record.version.max(Membership::first_version(record.forced(), session.epoch)),
                 back: SlotSet::default(),
+                owed: SlotSet::default(),
             }),
+            owes_drop: AtomicBool::new(false),
             session,
             record: Mutex::new(record),
             others: Mutex::default(),
@@ -72,12 +93,43 @@ impl Members {
         self.session.epoch
     }
 
+    /// Number of slots.
+    pub(super) fn width(&self) -> usize {
+        self.seated.len()
+    }
+
+    /// All slots.
+    pub(super) fn slots(&self) -> SlotSet {
+        SlotSet::all(self.width())
+    }
+
+    pub(super) fn seat(&self, slot: Slot) -> &Seat {
+        &self.seats[self.seated[slot.index()].load(Ordering::Acquire)]
+    }
+
+    /// Members and spares.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter()
+    }
+
+    /// The slot that a seat has by now; spares have none.
+    pub(super) fn slot_of(&self, seat: &Seat) -> Option<Slot> {
+        self.slots().iter().find(|slot| std::ptr::eq(self.seat(*slot), seat))
+    }
+
+    /// A spare takes a slot; who had it takes the spare's place. The caller writes the record, and is the only one that does.
+    pub(super) fn sit(&self, slot: Slot, spare: &Seat) {
+        if let Some(index) = self.seats.iter().position(|seat| std::ptr::eq(seat, spare)) {
+            self.seated[slot.index()].store(index, Ordering::Release);
+        }
+    }
+
     pub(super) fn server(&self, slot: Slot) -> &ServerAddr {
-        self.seats[slot.index()].conn.server()
+        self.seat(slot).conn.server()
     }
 
     pub(super) fn conn(&self, slot: Slot) -> &Arc<Conn> {
-        &self.seats[slot.index()].conn
+        &self.seat(slot).conn
     }
 
     /// Members that hold everything.
@@ -99,6 +151,15 @@ impl Members {
     /// Lets a change begin: for as long as the passage is held, no member becomes current again.
     pub(super) async fn begin_change(&self) -> Passage {
         self.away.enter(!self.away().is_empty()).await
+    }
+
+    /// Whether some voters may have a record that drops members, and nobody knows whether all have.
+    pub(super) fn owes_drop(&self) -> bool {
+        self.owes_drop.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_owes_drop(&self, owes: bool) {
+        self.owes_drop.store(owes, Ordering::Release);
     }
 
     /// A member that was away is out for good.
@@ -135,8 +196,11 @@ impl Members {
     }
 
     /// A record that is tried: voters may have it from now on, whatever becomes of it.
-    pub(super) fn heed_too(&self, record: Membership) {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    pub(super) fn heed_too(&self, record: &Membership) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if others.iter().all(|other| other.voters != record.voters) {
+            others.push(record.clone());
+        }
     }
 
     pub(super) fn others(&self) -> Vec<Membership> {
@@ -190,11 +254,13 @@ impl Core {
     /// Follows the connections of all members: logs what happens and wakes who waits.
     pub(super) fn follow(self: &Arc<Core>) {
         tokio::spawn(keep_ownership(Arc::downgrade(self)));
-        for slot in 0..self.members.seats.len() {
-            let slot = Slot(slot as u8);
-            let states = self.members.conn(slot).watch();
-            tokio::spawn(follow_one(Arc::downgrade(self), slot, states));
-        }
+        self.members.slots().iter().for_each(|slot| self.follow_member(slot));
+    }
+
+    /// The same for one, for as long as its brick has the slot.
+    pub(super) fn follow_member(self: &Arc<Core>, slot: Slot) {
+        let conn = Arc::clone(self.members.conn(slot));
+        tokio::spawn(follow_one(Arc::downgrade(self), slot, conn));
     }
 
     async fn note_state(&self, slot: Slot, state: &LinkState) {
@@ -230,7 +296,7 @@ impl Core {
         let (readable, needed) = (self.members.readable().len(), self.members.record().members_needed());
         let offline = readable < needed;
         if offline {
-            self.members.seats.iter().for_each(|seat| seat.conn.pardon());
+            self.members.slots().iter().for_each(|slot| self.members.conn(slot).pardon());
         }
         {
             let mut since = self.members.offline_since();
@@ -258,12 +324,12 @@ impl Core {
                 Err(error) => tracing::warn!(volume = self.config.name, %error, "the last checkpoint failed"),
             }
         }
-        self.members.seats.iter().chain(&self.members.spares).for_each(|seat| seat.conn.close());
+        self.members.everybody().for_each(|seat| seat.conn.close());
     }
 
     /// Asks all reachable members and spares, without caring for the answers.
     pub(super) async fn hint_all(&self, request: &Request) {
-        let seats = self.members.seats.iter().chain(&self.members.spares).filter(|seat| seat.conn.is_up());
+        let seats = self.members.everybody().filter(|seat| seat.conn.is_up());
         let calls = seats.map(|seat| seat.conn.call(request, Vec::new(), Vec::new(), false));
         let all = futures_util::future::join_all(calls);
         let _ = tokio::time::timeout(self.config.stall.max(Duration::from_secs(1)), all).await;
@@ -272,7 +338,8 @@ impl Core {
 
 /// Says once when another client has taken the volume over. Bricks are asked for that too, since a client that
 /// stood still for longer than its lease, and has nothing to write, would not hear of it.
-async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::Receiver<LinkState>) {
+async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, conn: Arc<Conn>) {
+    let mut states = conn.watch();
     // The first state is known from assembly.
     states.mark_unchanged();
     while states.changed().await.is_ok() {
@@ -281,7 +348,11 @@ async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, mut states: watch::
         if state == LinkState::Closed {
             return;
         }
-        core.note_state(slot, &state).await;
+        if Arc::ptr_eq(core.members.conn(slot), &conn) {
+            core.note_state(slot, &state).await;
+        } else if matches!(state, LinkState::Up(_)) {
+            core.events.log(&core.config.name, Some(conn.server()), &Event::Replaced);
+        }
         core.members.changed.note();
     }
 }

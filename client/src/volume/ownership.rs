@@ -45,7 +45,7 @@ pub(super) async fn keep_ownership(core: Weak<Core>) {
         let asked = Instant::now();
         {
             let Some(core) = core.upgrade() else { return };
-            if core.members.seats.iter().all(|seat| seat.conn.state() == LinkState::Closed) {
+            if core.members.everybody().all(|seat| seat.conn.state() == LinkState::Closed) {
                 return;
             }
             core.ask_whose().await;

@@ -67,7 +67,7 @@ impl Core {
     /// Whether the layout that a brick tells is one that this volume can have.
     pub(super) fn fits(&self, entry: &Entry) -> bool {
         let layout = &entry.layout;
-        let slots = self.members.seats.len();
+        let slots = self.members.width();
         layout.is_valid() && (0..usize::from(layout.width)).all(|position| layout.slot_at(position) < slots)
     }
 

@@ -6,7 +6,7 @@
 
 use net_raid_proto::ids::{BrickId, Generation, Slot};
 use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::{Membership, SlotState};
+use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
 
 use crate::layout::SlotSet;
 
@@ -17,6 +17,8 @@ pub(super) struct Change {
     pub(super) lost: SlotSet,
     /// A member that is current again, and votes.
     pub(super) back: Option<Slot>,
+    /// A slot that is not current, and the brick that it gets, which votes.
+    pub(super) taken: Option<(Slot, BrickId)>,
 }
 
 /// Why a record cannot do without some members.
@@ -58,11 +60,18 @@ pub(super) fn changed(
         record.slots[slot.index()].state = SlotState::Stale { since };
     }
     record.voters.retain(|voter| reachable.contains(voter));
+    if let Some((slot, brick)) = change.taken {
+        // Nothing that it holds counts.
+        let state = SlotState::Stale { since: Generation(0) };
+        record.slots[slot.index()] = SlotRecord { brick, state };
+    }
     if let Some(slot) = change.back {
-        let back = &mut record.slots[slot.index()];
-        back.state = SlotState::Current;
-        if !record.voters.contains(&back.brick) && record.voters.len() < VOTERS_MAX {
-            record.voters.push(back.brick);
+        record.slots[slot.index()].state = SlotState::Current;
+    }
+    for slot in change.back.iter().chain(change.taken.iter().map(|(slot, _)| slot)) {
+        let brick = record.slots[slot.index()].brick;
+        if !record.voters.contains(&brick) && record.voters.len() < VOTERS_MAX {
+            record.voters.push(brick);
         }
     }
     let current = record.current_slots().count();

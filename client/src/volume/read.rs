@@ -100,7 +100,7 @@ impl Core {
     async fn read_direct(&self, file: &File, pieces: &[Piece], len: usize) -> Result<Bytes, Vec<Damage>> {
         let prompt = self.prompt();
         let mut by_slot: Vec<Vec<(usize, Piece, BytesMut)>> = Vec::new();
-        by_slot.resize_with(self.members.seats.len(), Vec::new);
+        by_slot.resize_with(self.members.width(), Vec::new);
         let mut rest = exact(len);
         for (at, piece) in pieces.iter().enumerate() {
             let slot = match file.geometry.level() {

@@ -8,7 +8,7 @@ use net_raid_proto::membership::{FORCED_MAX, Membership};
 use net_raid_proto::message::{Fault, Request};
 
 use super::fanout::{Outcome, lost_reason, lost_slots};
-use super::members::Seat;
+use super::members::{Members, Seat};
 use super::quorum::{self, Change, Shortage};
 use super::{Core, VolumeError};
 use crate::conn::CallError;
@@ -21,9 +21,35 @@ pub(super) struct Writing {
     pub(super) newest: u64,
     /// Members that are back, until all voters know that.
     pub(super) back: SlotSet,
+    /// Members of a drop that was tried, until one is stored: some voters may have that record, so that whoever begins may go by
+    /// it. Whatever is written next drops them too.
+    pub(super) owed: SlotSet,
 }
 
 impl Writing {
+    /// A record without `lost` is tried. A return is believed already, and can be given up; a drop cannot.
+    fn begin(&mut self, members: &Members, record: &Membership, lost: SlotSet) {
+        if self.back.is_empty() {
+            self.owed = lost;
+            members.set_owes_drop(!lost.is_empty());
+        } else {
+            members.heed_too(record);
+        }
+    }
+
+    /// All voters have it.
+    fn end(&mut self, members: &Members) {
+        (self.back, self.owed) = (SlotSet::default(), SlotSet::default());
+        members.set_owes_drop(false);
+    }
+
+    fn nothing_owed(&self) -> Result<(), VolumeError> {
+        match self.owed.is_empty() {
+            true => Ok(()),
+            false => Err(VolumeError::Lost("a member is still to be dropped".into())),
+        }
+    }
+
     /// Some voters may hold what another member's failure broke off: a version says one thing only.
     fn next_version(&mut self) -> u64 {
         self.newest += 1;
@@ -67,11 +93,13 @@ impl Core {
 
     async fn drop_for(self: &Arc<Core>, lost: SlotSet, may_return: SlotSet, reason: &str) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
-        let lost = lost.and(self.members.current());
+        let owed = writing.owed.iter().filter(|slot| self.broke_lately(*slot));
+        let may_return = owed.fold(may_return, SlotSet::with);
+        let lost = SlotSet(lost.0 | writing.owed.0).and(self.members.current());
         if lost.is_empty() {
             return Ok(());
         }
-        self.store(&mut writing, Change { lost, back: None }, may_return, reason).await
+        self.store(&mut writing, Change { lost, ..Change::default() }, may_return, reason).await
     }
 
     fn broke_lately(&self, slot: Slot) -> bool {
@@ -92,12 +120,13 @@ impl Core {
     /// When too few voters can be reached, or it is not away any more.
     pub(super) async fn reinstate(self: &Arc<Core>, slot: Slot) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
+        writing.nothing_owed()?;
         let nobody = SlotSet::default();
         let mut others = self.members.others();
         others.push(self.members.record());
         // As soon as one voter has the new record the next owner may go by it. So this one does, too: whoever fails while
         // it is written is dropped from it, the returned member as well.
-        let mut record = self.changed(Change { lost: nobody, back: Some(slot) })?;
+        let mut record = self.changed(Change { back: Some(slot), ..Change::default() })?;
         record.version = writing.next_version();
         if !self.members.away.end(slot) {
             return Err(VolumeError::Lost("it was left out meanwhile".into()));
@@ -161,10 +190,17 @@ impl Core {
     ) -> Result<SlotSet, VolumeError> {
         loop {
             let mut record = without(lost)?;
+            // What some voters may have binds whatever comes after it, so nobody is given a record that others will not take.
+            let (silent, is_silent) = self.silent(&record).await;
+            if is_silent {
+                lost = SlotSet(lost.0 | silent.0);
+                continue;
+            }
             record.version = writing.next_version();
+            writing.begin(&self.members, &record, lost);
             let failed = self.store_record(&record, writing.back).await?;
             if failed.is_empty() {
-                writing.back = SlotSet::default();
+                writing.end(&self.members);
                 let away = may_return.and(lost);
                 // What is acknowledged from here on, they miss.
                 away.iter().for_each(|slot| self.members.away.begin(slot));
@@ -179,6 +215,7 @@ impl Core {
     /// Writes a record in which `bricks` vote too.
     pub(super) async fn add_voters(&self, bricks: &[BrickId]) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
+        writing.nothing_owed()?;
         let mut record = self.members.record();
         let known = record.voters.len();
         record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
@@ -187,11 +224,33 @@ impl Core {
             return Ok(());
         }
         record.version = writing.next_version();
-        self.members.heed_too(record.clone());
+        self.members.heed_too(&record);
         let failed = self.store_record(&record, writing.back).await?;
         if !failed.is_empty() {
             return Err(VolumeError::Lost("a server went away meanwhile".into()));
         }
+        self.adopt(record, SlotSet::default());
+        Ok(())
+    }
+
+    /// A spare, which knows the volume by now, takes the slot of a member that is gone for good, and has nothing yet.
+    ///
+    /// # Errors
+    /// When too few members or voters can be reached, or one goes meanwhile.
+    pub(super) async fn replace(self: &Arc<Core>, slot: Slot, spare: &Seat, brick: BrickId) -> Result<(), VolumeError> {
+        let mut writing = self.members.writing.lock().await;
+        writing.nothing_owed()?;
+        if self.members.recipients().has(slot) {
+            return Err(VolumeError::Lost("the member is back".into()));
+        }
+        let mut record = self.changed(Change { taken: Some((slot, brick)), ..Change::default() })?;
+        record.version = writing.next_version();
+        self.members.heed_too(&record);
+        let failed = self.store_record(&record, writing.back).await?;
+        if !failed.is_empty() {
+            return Err(VolumeError::Lost("a server went away meanwhile".into()));
+        }
+        self.members.sit(slot, spare);
         self.adopt(record, SlotSet::default());
         Ok(())
     }
@@ -206,18 +265,29 @@ impl Core {
     }
 
     fn reachable_voters(&self, old: &Membership, lost: SlotSet) -> Vec<BrickId> {
-        let members = self.members.seats.iter().enumerate().filter(|(slot, _)| !lost.has(Slot(*slot as u8)));
-        let seats = members.map(|(_, seat)| seat).chain(&self.members.spares);
-        let reachable = seats.filter(|seat| seat.conn.is_up()).filter_map(|seat| seat.brick);
+        let is_lost = |seat: &&Seat| self.members.slot_of(seat).is_some_and(|slot| lost.has(slot));
+        let seats = self.members.everybody().filter(|seat| seat.conn.is_up() && !is_lost(seat));
+        let reachable = seats.filter_map(Seat::brick);
         reachable.filter(|brick| old.voters.contains(brick)).collect()
+    }
+
+    /// Voters that do not answer: members among them, and whether there are any.
+    async fn silent(&self, record: &Membership) -> (SlotSet, bool) {
+        let is_voter = |seat: &&Seat| seat.brick().is_some_and(|brick| record.voters.contains(&brick));
+        let calls = self.members.everybody().filter(is_voter).map(|seat| async move {
+            let answer = seat.conn.call(&Request::Ping, Vec::new(), Vec::new(), false).await;
+            matches!(answer, Err(CallError::Lost(_))).then(|| self.members.slot_of(seat))
+        });
+        let silent: Vec<Option<Slot>> = futures_util::future::join_all(calls).await.into_iter().flatten().collect();
+        (silent.iter().flatten().copied().collect(), !silent.is_empty())
     }
 
     /// Writes the record to all its voters, to members that are back after all others: these could begin without them, by their
     /// old record, and nobody would know that who is back misses what they do. Returns members that failed meanwhile.
     async fn store_record(&self, record: &Membership, back: SlotSet) -> Result<SlotSet, VolumeError> {
-        let voters = |seat: &&Seat| seat.brick.is_some_and(|brick| record.voters.contains(&brick));
-        let seats = self.members.seats.iter().chain(&self.members.spares).filter(voters);
-        let is_back = |seat: &&Seat| back.iter().any(|slot| seat.brick == self.members.seats[slot.index()].brick);
+        let voters = |seat: &&Seat| seat.brick().is_some_and(|brick| record.voters.contains(&brick));
+        let seats = self.members.everybody().filter(voters);
+        let is_back = |seat: &&Seat| self.members.slot_of(seat).is_some_and(|slot| back.has(slot));
         let (last, first): (Vec<&Seat>, Vec<&Seat>) = seats.partition(is_back);
         let failed = self.store_record_on(record, &first).await?;
         if failed.is_empty() && !last.is_empty() { self.store_record_on(record, &last).await } else { Ok(failed) }
@@ -235,7 +305,7 @@ impl Core {
                     self.members.note_taken_over(&fault);
                     return Err(VolumeError::Lost(fault.to_string()));
                 }
-                Err(error) => match seat.brick.and_then(|brick| record.slot_of(brick)) {
+                Err(error) => match seat.brick().and_then(|brick| record.slot_of(brick)) {
                     Some(slot) => failed = failed.with(slot),
                     // A spare that fails is no voter of the next attempt: its connection is down.
                     None => return Err(VolumeError::Lost(format!("spare {}: {error}", seat.conn.server()))),

@@ -59,7 +59,7 @@ impl Core {
         }
         let asks = slots.iter().map(|slot| self.allocated_at(file, slot, from));
         let mut maps: Vec<Option<Ranges>> = Vec::new();
-        maps.resize_with(self.members.seats.len(), || None);
+        maps.resize_with(self.members.width(), || None);
         for (slot, ranges) in slots.iter().zip(futures_util::future::join_all(asks).await) {
             maps[slot.index()] = Some(ranges?);
         }

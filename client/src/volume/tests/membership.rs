@@ -1,7 +1,7 @@
 //! Membership: drops, returns, assembly and takeover by two owners, any of which can be cut off from any brick at any moment, and
 //! can go at any moment.
 //!
-//! Who was dropped comes back when it has everything. Who assembles must find every acknowledged write on all current members that it
+//! Who was dropped comes back when it has everything, or a spare takes its slot and becomes current when that has everything. Who assembles must find every acknowledged write on all current members that it
 //! meets, and a write may be acknowledged only by an owner that knows all before.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,6 @@ use net_raid_proto::layout::Level;
 use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
 
 use super::explore::explore;
-use crate::layout::SlotSet;
 use crate::volume::quorum::{self, Change};
 
 /// Writes and ownerships in all: enough for two owners to do all to each other.
@@ -26,8 +25,19 @@ const VERSIONS: u8 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Record {
     version: u8,
+    /// Who has a slot, and who of these is current.
+    members: u8,
     current: u8,
     voters: u8,
+}
+
+/// What is to become different in a record, by bricks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Alteration {
+    lost: u8,
+    back: Option<u8>,
+    /// A member, and the spare that takes its slot.
+    taken: Option<(u8, u8)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,8 +60,10 @@ struct Owner {
     pending: Option<(Record, u8)>,
     /// Members that are back, until all voters know that.
     back: u8,
-    /// Older records that were met, until one of its own is stored.
+    /// Older records that were met, and those that were given up, until one of its own is stored.
     others: [Option<Record>; OTHERS],
+    /// It has done what it must before it serves.
+    serves: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,6 +91,10 @@ struct Rules {
     adopt_when_all: bool,
     /// Who begins writes the record anew unless all its voters have it.
     confirm: bool,
+    /// A record that was tried and given up counts too until another one is stored.
+    heed_tried: bool,
+    /// A drop that was tried is not given up: there is no other record, and no write, before one that drops these too.
+    drops_end: bool,
     /// As long as the record is not confirmed, voters of older ones that were met count too.
     heed_others: bool,
     /// Who lets a member return goes by the new record before any voter has it, not after all do.
@@ -98,6 +114,8 @@ const REAL: Rules = Rules {
     drop_needs_voters: true,
     adopt_when_all: true,
     confirm: true,
+    heed_tried: true,
+    drops_end: true,
     heed_others: true,
     believe_first: true,
     back_last: true,
@@ -127,7 +145,8 @@ impl Rules {
     }
 
     fn start(&self) -> State {
-        let record = Record { version: 1, current: (1 << self.members) - 1, voters: self.all() };
+        let members = (1 << self.members) - 1;
+        let record = Record { version: 1, members, current: members, voters: self.all() };
         let bricks = vec![Brick { epoch: 0, record, write: 0 }; usize::from(self.members + self.spares)];
         State { bricks, owners: [None; 2], read: [None; 2], acknowledged: 0, changes: 0, wrong: None }
     }
@@ -140,26 +159,37 @@ impl Rules {
                 _ => SlotState::Stale { since: Generation(0) },
             },
         };
-        let slots = (0..self.members).map(slot).collect();
+        let slots = bits(record.members).map(slot).collect();
         Membership { version: record.version.into(), level: self.level, slots, voters: bricks(record.voters) }
     }
 
     /// The record with a change, when the rule allows it.
-    fn changed(&self, owner: &Owner, change: Change, reachable: u8, version: u8) -> Option<Record> {
+    fn changed(&self, owner: &Owner, alter: Alteration, reachable: u8, version: u8) -> Option<Record> {
         let old = owner.record;
+        let slot = |number: u8| Slot((old.members & ((1 << number) - 1)).count_ones() as u8);
+        let change = Change {
+            lost: bits(alter.lost).map(slot).collect(),
+            back: alter.back.map(slot),
+            taken: alter.taken.map(|(member, spare)| (slot(member), brick(spare))),
+        };
         let membership = self.membership(old);
         let others = owner.others.iter().flatten().filter(|_| self.heed_others).map(|other| self.membership(*other));
         let others: Vec<Membership> = others.collect();
-        let (back, lost) = (change.back, change.lost.0 as u8);
+        let (back, lost) = (alter.back, alter.lost);
         let record = match quorum::changed(&membership, &others, change, Generation(0), &bricks(reachable)) {
             Err(quorum::Shortage::Voters) if !self.drop_needs_voters && back.is_none() => {
-                return Some(Record { version, current: old.current & !lost, voters: old.voters & reachable });
+                return Some(Record { version, current: old.current & !lost, voters: old.voters & reachable, ..old });
             }
             record => record.ok()?,
         };
         let mask = |found: &dyn Fn(u8) -> bool| (0..8).filter(|bit| found(*bit)).fold(0, |mask, bit| mask | 1 << bit);
-        let current = record.current_slots().fold(0, |mask, slot| mask | 1 << slot.0);
-        Some(Record { version, current, voters: mask(&|bit| record.voters.contains(&brick(bit))) })
+        let current: Vec<BrickId> = record.current_slots().map(|slot| record.slots[slot.index()].brick).collect();
+        Some(Record {
+            version,
+            members: mask(&|bit| record.slot_of(brick(bit)).is_some()),
+            current: mask(&|bit| current.contains(&brick(bit))),
+            voters: mask(&|bit| record.voters.contains(&brick(bit))),
+        })
     }
 
     fn following(&self, state: &State) -> Vec<State> {
@@ -209,7 +239,7 @@ impl Rules {
             let voters = bits(here & record.voters).map(|number| state.bricks[usize::from(number)].record);
             let others: BTreeSet<Record> = voters.filter(|other| *other != record).collect();
             let others = std::array::from_fn(|at| others.iter().nth(at).copied());
-            let mut owner = Owner { epoch, record, newest, write, pending: None, back: 0, others };
+            let mut owner = Owner { epoch, record, newest, write, pending: None, back: 0, others, serves: false };
             let absent = record.current & !here;
             let has = |number: u8| here >> number & 1 == 1 && state.bricks[usize::from(number)].record == record;
             let everywhere = bits(record.voters).all(has);
@@ -218,7 +248,7 @@ impl Rules {
                 let Some(next) = self.changed(&owner, lost_only(absent), here, newest + 1) else { continue };
                 (owner.newest, owner.pending) = (newest + 1, Some((next, 0)));
             } else {
-                owner.others = [None; OTHERS];
+                (owner.others, owner.serves) = ([None; OTHERS], true);
             }
             after.owners[at] = Some(owner);
             following.push(after);
@@ -234,6 +264,7 @@ impl Rules {
                 bits(owner.record.current)
                     .for_each(|lost| self.begin_change(state, at, owner, lost_only(1 << lost), following));
                 self.bring_back(state, at, owner, following);
+                self.replace(state, at, owner, following);
             }
             return;
         };
@@ -247,22 +278,38 @@ impl Rules {
         }
         let enough = if self.adopt_when_all { stored == record.voters } else { stored != 0 };
         if enough {
-            following.push(with(Owner { record, pending: None, back: 0, others: [None; OTHERS], ..owner }));
+            following.push(with(Owner {
+                record,
+                pending: None,
+                back: 0,
+                others: [None; OTHERS],
+                serves: true,
+                ..owner
+            }));
+        }
+        // Somebody fails at that: a return, or a spare, waits until later.
+        let is_taken = record.members != owner.record.members;
+        if is_taken || owner.back != 0 || owner.serves && !self.drops_end {
+            let mut owner = Owner { pending: None, ..owner };
+            if self.heed_tried {
+                heed(&mut owner.others, record);
+            }
+            following.push(with(owner));
+        }
+        if is_taken {
+            return;
         }
         // A member fails at that: it is dropped with the others.
         for failed in bits(record.current & record.voters & !stored).filter(|_| state.changes < self.changes) {
             let lost = owner.record.current & !record.current | 1 << failed;
             self.begin_change(state, at, owner, lost_only(lost), following);
         }
-        if owner.back != 0 {
-            following.push(with(Owner { pending: None, ..owner }));
-        }
     }
 
-    fn begin_change(&self, state: &State, at: usize, owner: Owner, change: Change, following: &mut Vec<State>) {
+    fn begin_change(&self, state: &State, at: usize, owner: Owner, change: Alteration, following: &mut Vec<State>) {
         let version = owner.newest + 1;
         let mut next: BTreeSet<Record> = BTreeSet::new();
-        let reachable = subsets(owner.record.voters & !(change.lost.0 as u8));
+        let reachable = subsets(owner.record.voters & !change.lost);
         next.extend(reachable.filter_map(|reachable| self.changed(&owner, change, reachable, version)));
         for record in next {
             let owner = Owner { newest: version, pending: Some((record, 0)), ..owner };
@@ -275,11 +322,10 @@ impl Rules {
     /// given up.
     fn bring_back(&self, state: &State, at: usize, owner: Owner, following: &mut Vec<State>) {
         let serves = |number: &u8| state.bricks[usize::from(*number)].epoch == owner.epoch;
-        let members = (1 << self.members) - 1;
-        for number in bits(members & !owner.record.current).filter(serves) {
+        for number in bits(owner.record.members & !owner.record.current).filter(serves) {
             let mut after = state.clone();
             after.bricks[usize::from(number)].write = owner.write;
-            let change = Change { lost: SlotSet::default(), back: Some(Slot(number)) };
+            let change = Alteration { back: Some(number), ..Alteration::default() };
             let mut owner = Owner { back: owner.back | 1 << number, ..owner };
             if !self.believe_first {
                 self.begin_change(&after, at, owner, change, following);
@@ -288,7 +334,18 @@ impl Rules {
             heed(&mut owner.others, owner.record);
             for reachable in subsets(owner.record.voters) {
                 let Some(record) = self.changed(&owner, change, reachable, owner.newest) else { continue };
-                self.begin_change(&after, at, Owner { record, ..owner }, Change::default(), following);
+                self.begin_change(&after, at, Owner { record, ..owner }, Alteration::default(), following);
+            }
+        }
+    }
+
+    /// A spare takes the slot of a member that is out. What either has does not count.
+    fn replace(&self, state: &State, at: usize, owner: Owner, following: &mut Vec<State>) {
+        let serves = |number: &u8| state.bricks[usize::from(*number)].epoch == owner.epoch;
+        for spare in bits(self.all() & !owner.record.members).filter(serves) {
+            for member in bits(owner.record.members & !owner.record.current) {
+                let change = Alteration { taken: Some((member, spare)), ..Alteration::default() };
+                self.begin_change(state, at, owner, change, following);
             }
         }
     }
@@ -320,11 +377,15 @@ impl Rules {
     }
 }
 
-fn lost_only(lost: u8) -> Change {
-    Change { lost: SlotSet(lost.into()), back: None }
+fn lost_only(lost: u8) -> Alteration {
+    Alteration { lost, ..Alteration::default() }
 }
 
+/// Of those with the same voters one will do.
 fn heed(others: &mut [Option<Record>; OTHERS], record: Record) {
+    if others.iter().flatten().any(|other| other.voters == record.voters) {
+        return;
+    }
     *others.iter_mut().find(|other| other.is_none()).expect("room for all records that can be met and tried") =
         Some(record);
 }
@@ -336,7 +397,7 @@ fn replaced<T>(mut all: [Option<T>; 2], at: usize, one: Option<T>) -> [Option<T>
 
 const VOLUMES: [Rules; 4] = [
     REAL,
-    Rules { spares: 1, ..REAL },
+    Rules { spares: 1, changes: 2, ..REAL },
     Rules { members: 3, changes: 2, ..REAL },
     Rules { level: Level::Raid5, members: 3, changes: 2, ..REAL },
 ];
@@ -355,7 +416,9 @@ fn no_order_of_drops_and_owners_loses_a_write() {
 /// Rules that look right, and are not.
 #[test]
 fn wrong_rules_of_membership_are_refuted() {
-    let refuted = |change: &dyn Fn(Rules) -> Rules| VOLUMES.iter().any(|rules| change(*rules).try_all().is_err());
+    let replacing = Rules { spares: 1, ..REAL };
+    let volumes = || VOLUMES.iter().chain([&replacing]);
+    let refuted = |change: &dyn Fn(Rules) -> Rules| volumes().any(|rules| change(*rules).try_all().is_err());
     assert!(refuted(&|rules| Rules { may_begin: quorum::has_members, ..rules }), "voters do not matter");
     let half: fn(&Membership, &[BrickId]) -> bool = |record, here| {
         let away = record.voters.iter().filter(|voter| !here.contains(voter)).count();
@@ -371,5 +434,7 @@ fn wrong_rules_of_membership_are_refuted() {
         "a return that was broken off left nothing behind"
     );
     assert!(refuted(&|rules| Rules { reads_when_taken: false, ..rules }), "what was read before the bricks are taken");
+    assert!(refuted(&|rules| Rules { drops_end: false, ..rules }), "a drop that failed is forgotten");
+    assert!(refuted(&|rules| Rules { heed_tried: false, ..rules }), "a record that was given up was never there");
     assert!(refuted(&|rules| Rules { heed_others: false, ..rules }), "the newest record is the only one that counts");
 }
