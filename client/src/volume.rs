@@ -15,6 +15,7 @@ mod force;
 mod gather;
 mod generation;
 mod hedge;
+mod hotswap;
 
 mod members;
 mod ownership;

@@ -118,6 +118,7 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
         Ok(core) => {
             core.follow();
             core.keep_checkpoints();
+            core.keep_seats_filled();
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {

@@ -1,0 +1,195 @@
+//! Hot swap: a spare takes the slot of a member that has been out of reach for `timeout`.
+//!
+//! The record says so first, durably: the spare has the slot and holds nothing that counts. From then on it is a member that is behind
+//! by everything, and is caught up like any other. The brick that had the slot is a stranger to the volume when it returns.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use net_raid_proto::ids::{BrickId, Epoch, Generation, ObjectId, Slot};
+use net_raid_proto::membership::{Label, Ownership};
+use net_raid_proto::message::{BrickState, Reply, Request};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Core;
+use super::members::Seat;
+use super::query::nonsense;
+use crate::conn::{CallError, LinkState, Session};
+use crate::events::Event;
+use crate::layout::SlotSet;
+
+/// How often it is looked who is out of reach, as a part of `timeout`, and at most.
+const LOOKS: u32 = 10;
+const LOOK_MAX: Duration = Duration::from_secs(1);
+/// What is asked of a spare is answered within this time.
+const SPARE_ANSWERS: Duration = Duration::from_secs(10);
+
+/// Since when members are out of reach.
+struct Absences(Vec<Option<Instant>>);
+
+impl Absences {
+    /// Takes note of who is out of reach now; returns who has been for `patience`.
+    fn note(&mut self, gone: SlotSet, patience: Duration) -> SlotSet {
+        let now = Instant::now();
+        let mut due = SlotSet::default();
+        for (since, slot) in self.0.iter_mut().zip(0..) {
+            let slot = Slot(slot);
+            *since = gone.has(slot).then(|| since.unwrap_or(now));
+            if since.is_some_and(|since| now.duration_since(since) >= patience) {
+                due = due.with(slot);
+            }
+        }
+        due
+    }
+}
+
+impl Core {
+    /// Has spares take the slots of members that are gone, for as long as the volume is there and open.
+    pub(super) fn keep_seats_filled(self: &Arc<Core>) {
+        if self.config.spares.is_empty() {
+            return;
+        }
+        let absences = Absences(vec![None; self.members.width()]);
+        tokio::spawn(keep(Arc::downgrade(self), absences, (self.timeout() / LOOKS).min(LOOK_MAX)));
+    }
+
+    fn gone(&self) -> SlotSet {
+        self.members.slots().iter().filter(|slot| !self.members.conn(*slot).is_up()).collect()
+    }
+
+    /// Puts a spare into each slot that is due, where there is one.
+    async fn fill_seats(self: &Arc<Core>, due: SlotSet, refused: &mut Vec<(BrickId, String)>) {
+        // A volume that says nothing by itself has not dropped who is gone.
+        let current = due.and(self.members.current());
+        if !current.is_empty() && self.drop_members(current, "it was out of reach").await.is_err() {
+            return;
+        }
+        for slot in due.iter() {
+            if let Some((spare, brick)) = self.find_spare(refused).await {
+                match self.replace(slot, spare, brick).await {
+                    Ok(()) => {
+                        self.follow_member(slot);
+                        self.log(Some(slot), &Event::RebuildStarted { slot: slot.0 });
+                        self.members.changed.note();
+                    }
+                    Err(error) => tracing::warn!(volume = self.config.name, %slot, %error, "no spare takes the slot"),
+                }
+            }
+        }
+    }
+
+    /// The first spare that can be had; others are told of, once.
+    async fn find_spare(&self, refused: &mut Vec<(BrickId, String)>) -> Option<(&Seat, BrickId)> {
+        for seat in self.members.everybody().filter(|seat| self.members.slot_of(seat).is_none()) {
+            let LinkState::Up(state) = seat.conn.state() else { continue };
+            let prepared = timeout(SPARE_ANSWERS, self.prepare(seat, &state)).await;
+            let (brick, why) = match prepared {
+                Ok(Ok(brick)) => return Some((seat, brick)),
+                Ok(Err((brick, why))) => (brick, why),
+                Err(_) => (BrickId::default(), "it does not answer".into()),
+            };
+            if !refused.contains(&(brick, why.clone())) {
+                let event = Event::SpareUnreachable { reason: why.clone() };
+                self.events.log(&self.config.name, Some(seat.conn.server()), &event);
+                refused.push((brick, why));
+            }
+        }
+        None
+    }
+
+    /// Makes sure that a spare is empty, knows the volume, and is ours.
+    async fn prepare(&self, seat: &Seat, state: &BrickState) -> Result<BrickId, (BrickId, String)> {
+        let session = &self.members.session;
+        // What it has had since it said who it is, is newer.
+        let brick = match (seat.brick(), state) {
+            (Some(brick), _) => brick,
+            (None, BrickState::Empty { brick }) => {
+                let request = Request::Format { label: Box::new(self.label_of(*brick)) };
+                let formatted = seat.conn.call(&request, Vec::new(), Vec::new(), false).await;
+                formatted.map_err(|error| (*brick, format!("cannot be formatted: {error}")))?;
+                *brick
+            }
+            (None, BrickState::Labelled { label, .. }) if label.volume == session.volume => label.brick,
+            (None, BrickState::Labelled { label, .. }) => {
+                return Err((label.brick, format!("it belongs to volume {}", label.name)));
+            }
+            (None, BrickState::Unusable { why }) => return Err((BrickId::default(), why.clone())),
+        };
+        if self.members.record().slot_of(brick).is_some() {
+            return Err((brick, "it is a member of the volume already".into()));
+        }
+        let owned = self.own_spare(seat, brick).await;
+        owned.map_err(|error| (brick, error.to_string()))?;
+        match self.is_bare(seat).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err((
+                    brick,
+                    "it holds files of the volume, of when it was a member: empty its directory".into(),
+                ));
+            }
+            Err(error) => return Err((brick, error.to_string())),
+        }
+        seat.set_brick(brick);
+        seat.conn.set_session(Session { brick: Some(brick), ..session.clone() });
+        Ok(brick)
+    }
+
+    fn label_of(&self, brick: BrickId) -> Label {
+        Label {
+            volume: self.members.session.volume,
+            name: self.config.name.clone(),
+            brick,
+            // The brick knows better what it can do.
+            ownership: Ownership::Recorded,
+            epoch: Epoch(0),
+            complete: Generation(0),
+            membership: self.members.record(),
+        }
+    }
+
+    async fn own_spare(&self, seat: &Seat, brick: BrickId) -> Result<(), CallError> {
+        let session = Session { brick: Some(brick), ..self.members.session.clone() };
+        let Session { volume, epoch, holder, .. } = session.clone();
+        let generation = self.checkpoints.generations.now();
+        // Frames carry the epoch of the session.
+        seat.conn.set_session(Session { generation, ..session });
+        let own = Request::Own { volume, epoch, generation, holder, take_over: false };
+        seat.conn.call(&own, Vec::new(), Vec::new(), false).await.map(drop)
+    }
+
+    /// Whether a brick of the volume has no files.
+    async fn is_bare(&self, seat: &Seat) -> Result<bool, CallError> {
+        let mut cursor = 0;
+        loop {
+            let request = Request::ReadDir { id: ObjectId::ROOT, cursor, attributes: false };
+            match seat.conn.call(&request, Vec::new(), Vec::new(), false).await?.reply {
+                Reply::Page { entries, .. } if !entries.is_empty() => return Ok(false),
+                Reply::Page { next: None, .. } => return Ok(true),
+                Reply::Page { next: Some(next), .. } => cursor = next,
+                _ => return Err(CallError::Lost(nonsense().to_string().into())),
+            }
+        }
+    }
+}
+
+async fn keep(core: Weak<Core>, mut absences: Absences, every: Duration) {
+    let mut refused = Vec::new();
+    loop {
+        sleep(every).await;
+        let Some(core) = core.upgrade() else { return };
+        if core.members.everybody().all(|seat| seat.conn.state() == LinkState::Closed)
+            || core.members.check_owned().is_err()
+        {
+            return;
+        }
+        // Who can be reached when too few can is no reason to replace the others.
+        if core.members.is_offline() {
+            continue;
+        }
+        let due = absences.note(core.gone(), core.timeout());
+        if !due.is_empty() {
+            core.fill_seats(due, &mut refused).await;
+        }
+    }
+}
