@@ -117,6 +117,7 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
         Ok(core) => {
             core.follow();
             core.keep_checkpoints();
+            core.keep_healing();
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {
@@ -364,6 +365,7 @@ impl Assembly<'_> {
             members,
             checkpoints,
             overdue: super::patience::Overdue::default(),
+            healing: Arc::default(),
             paths: OnceLock::new(),
             next_object: AtomicU64::new(2),
             next_transaction: AtomicU64::new(first_transaction),
