@@ -205,6 +205,13 @@ impl Conn {
         self.shared().session = Some(session);
     }
 
+    /// Whether the brick is taken, at later reconnects, whoever has it and whatever it lost.
+    pub fn set_take_over(&self, take_over: bool) {
+        if let Some(session) = &mut self.shared().session {
+            session.take_over = take_over;
+        }
+    }
+
     /// The epoch of another owner, when the brick said at the last attempt to connect that it has one.
     pub fn replaced(&self) -> Option<Epoch> {
         self.shared().replaced

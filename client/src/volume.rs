@@ -14,9 +14,9 @@ mod file;
 mod force;
 mod gather;
 mod generation;
+mod heal;
 mod hedge;
 mod hotswap;
-
 mod members;
 mod ownership;
 mod patience;
@@ -50,6 +50,7 @@ use crate::config::VolumeConfig;
 use crate::events::{Event, EventLog};
 use crate::world::World;
 use checkpoint::Checkpoints;
+use heal::Healing;
 use hedge::Hedges;
 use members::Members;
 use patience::Overdue;
@@ -58,6 +59,16 @@ use patience::Overdue;
 pub trait PathSource: Send + Sync {
     /// Names from the root to the object; `None` when it has none (any more).
     fn path_of(&self, id: ObjectId) -> Option<Vec<Name>>;
+
+    /// One of the names of an object, and its directory, where they are known.
+    fn place_of(&self, _id: ObjectId) -> Option<(ObjectId, Name)> {
+        None
+    }
+
+    /// Whether an object is gone when it loses a name.
+    fn has_one_name(&self, _id: ObjectId) -> bool {
+        false
+    }
 
     /// Whether an object without a known path has a name all the same, which nobody asked for yet.
     fn has_unknown_name(&self, _id: ObjectId) -> bool {
@@ -79,6 +90,7 @@ struct Core {
     members: Members,
     checkpoints: Checkpoints,
     overdue: Overdue,
+    healing: Arc<Healing>,
     paths: OnceLock<Arc<dyn PathSource>>,
     next_object: AtomicU64,
     next_transaction: AtomicU64,

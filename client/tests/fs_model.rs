@@ -93,6 +93,33 @@ async fn absences(level: u8, servers: usize, redundancy: usize, seed: u64) {
     assert!(!events.contains("dropped"), "{events}");
 }
 
+/// A server that is away for longer gets what it missed, while work goes on, and everything can be read from it then.
+#[test]
+fn servers_that_are_away_for_long_catch_up() {
+    for (level, servers, redundancy) in [(1, 2, 1), (1, 3, 2), (5, 3, 1), (5, 4, 1), (6, 4, 2), (6, 6, 2)] {
+        for seed in seeds() {
+            let _named = Seed(level, servers, seed);
+            runtime().block_on(catch_ups(level, servers, redundancy, seed));
+        }
+    }
+}
+
+async fn catch_ups(level: u8, servers: usize, redundancy: usize, seed: u64) {
+    let ownership = seed.is_multiple_of(2).then_some(Ownership::Recorded);
+    let mut cluster = Cluster::with_ownership(level, servers, 0, ownership);
+    (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(800), Duration::from_secs(60));
+    let stripe = 64 * 1024 * if level == 1 { 1 } else { servers - redundancy };
+    let mut driver = Driver::new(&cluster, redundancy, stripe as u64 * 5 / 2, seed).await;
+    for _ in 0..2 {
+        driver.run_with_catch_ups(2).await;
+        driver.verify().await;
+        // Compares what is on the bricks.
+        driver.remount().await;
+    }
+    driver.close().await;
+    assert!(!cluster.events().contains("inconsistency"), "{}", cluster.events());
+}
+
 #[test]
 fn raid1_over_2() {
     histories(1, 2, 1, 1);

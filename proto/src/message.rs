@@ -65,7 +65,8 @@ pub enum Request {
         generation: Generation,
         /// Who asks.
         holder: Holder,
-        /// Take it even if the lease of the present holder runs: it is known to be dead.
+        /// Take it even if the lease of the present holder runs, which is known to be dead; and, by its own holder, even if its
+        /// machine lost what was not on its disk: nothing that it holds is read before it was brought up to date.
         take_over: bool,
     },
     /// Gives the volume up, after everything was synced.
@@ -196,6 +197,20 @@ pub enum Request {
         cursor: u64,
         /// Entries of objects with later stamps are told.
         since: Generation,
+    },
+    /// One page of the units of a file that were ever written, and when, as far as that is later than a generation.
+    ReadUnits {
+        /// The file.
+        id: ObjectId,
+        /// 0, or what the page before returned.
+        cursor: u64,
+        /// What was written up to this generation is told as written in it.
+        since: Generation,
+    },
+    /// One page of the objects that are kept outside of the tree; their names are not those that they had.
+    ReadOrphans {
+        /// 0, or what the page before returned.
+        cursor: u64,
     },
 }
 
@@ -485,7 +500,7 @@ pub enum Reply {
     },
     /// To `Lookup` and `GetAttr`.
     Entry(Box<Entry>),
-    /// To `ReadDir`.
+    /// To `ReadDir` and `ReadOrphans`.
     Page {
         /// Entries.
         entries: Vec<DirEntry>,
@@ -534,6 +549,24 @@ pub enum Reply {
         /// Cursor of the next page; `None` at the end.
         next: Option<u64>,
     },
+    /// To `ReadUnits`.
+    Units {
+        /// What was written, ascending.
+        runs: Vec<UnitRun>,
+        /// Cursor of the next page; `None` at the end.
+        next: Option<u64>,
+    },
+}
+
+/// Consecutive units that were last written in the same generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRun {
+    /// The first.
+    pub unit: u64,
+    /// How many.
+    pub count: u64,
+    /// When; the highest that there is for a unit whose record is damaged.
+    pub generation: Generation,
 }
 
 /// Tells sets of directory entries apart, in any order of these: what they name, and by which names.

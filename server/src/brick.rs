@@ -32,6 +32,7 @@ mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+mod units;
 mod waiting;
 mod xattrs;
 
@@ -232,6 +233,8 @@ impl<D: Disk> Brick<D> {
             Request::GetAttr { id } => self.get_attr(*id),
             Request::ReadDir { id, cursor, attributes } => self.read_dir(*id, *cursor, *attributes),
             Request::ReadChanged { id, cursor, since } => self.read_changed(*id, *cursor, *since),
+            Request::ReadUnits { id, cursor, since } => self.read_units(*id, *cursor, *since),
+            Request::ReadOrphans { cursor } => self.read_orphans(*cursor),
             Request::ReadLink { id } => self.read_link(*id),
             Request::GetXattr { id, name } => self.get_xattr(*id, name),
             Request::ListXattr { id } => self.list_xattr(*id),
@@ -295,6 +298,8 @@ impl<D: Disk> Brick<D> {
             | Request::ReadLog { .. }
             | Request::ReadDir { .. }
             | Request::ReadChanged { .. }
+            | Request::ReadUnits { .. }
+            | Request::ReadOrphans { .. }
             | Request::Resolve { .. }
             | Request::Allocated { .. }
             | Request::PurgeOrphans => true,

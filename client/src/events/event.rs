@@ -31,10 +31,21 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A returned member is being brought up to date.
+    CatchUpStarted {
+        /// Its slot.
+        slot: u8,
+    },
     /// A returned member has caught up and is current again.
     CaughtUp {
         /// Its slot.
         slot: u8,
+        /// Files of which something was written.
+        files: u64,
+        /// Bytes that were written.
+        bytes: u64,
+        /// How long it took.
+        seconds: u64,
     },
     /// A returned member could not be caught up, and stays out.
     CatchUpFailed {
@@ -166,8 +177,9 @@ impl Event {
             Self::ServerResumed => "server back, up to date",
             Self::ServerLeftOut => "server back, was left out by --force: what only it holds is lost",
             Self::MemberDropped { .. } => "member dropped",
+            Self::CatchUpStarted { .. } => "catch-up started",
             Self::CaughtUp { .. } => "member caught up",
-            Self::CatchUpFailed { .. } => "catch-up failed",
+            Self::CatchUpFailed { .. } => "catch-up broken off, and tried again",
             Self::Replaced => "server back, but a spare has its slot: empty its directory to make it a spare",
             Self::SpareConnected => "spare connected",
             Self::SpareUnreachable { .. } => "spare not reachable",
@@ -193,6 +205,7 @@ impl Event {
             Self::Connected
             | Self::ServerBack
             | Self::ServerResumed
+            | Self::CatchUpStarted { .. }
             | Self::CaughtUp { .. }
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
@@ -208,10 +221,10 @@ impl Event {
             | Self::MemberDropped { .. }
             | Self::Replaced
             | Self::SpareUnreachable { .. }
+            | Self::CatchUpFailed { .. }
             | Self::Inconsistency { .. }
             | Self::Repaired { .. } => Severity::Warning,
-            Self::CatchUpFailed { .. }
-            | Self::RebuildFailed { .. }
+            Self::RebuildFailed { .. }
             | Self::VolumeOffline { .. }
             | Self::TakenOver { .. }
             | Self::AssemblyRefused { .. } => Severity::Error,
@@ -227,8 +240,12 @@ impl Event {
             | Self::TakenOver { reason }
             | Self::Forced { reason } => Fields { reason: Some(reason), ..none },
             Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
-            Self::CaughtUp { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
+            Self::CatchUpStarted { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
                 Fields { slot: Some(*slot), ..none }
+            }
+            Self::CaughtUp { slot, files, bytes, seconds } => {
+                let counts = format!("files {files}, bytes {bytes}, seconds {seconds}");
+                Fields { slot: Some(*slot), counts: Some(counts), ..none }
             }
             Self::MemberDropped { slot, reason }
             | Self::CatchUpFailed { slot, reason }

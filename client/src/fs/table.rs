@@ -202,6 +202,15 @@ impl PathSource for Table {
         Some(path)
     }
 
+    fn place_of(&self, id: ObjectId) -> Option<(ObjectId, Name)> {
+        self.maps().slots.get(&id)?.names.first().cloned()
+    }
+
+    fn has_one_name(&self, id: ObjectId) -> bool {
+        let maps = self.maps();
+        maps.slots.get(&id).is_some_and(|slot| slot.inode.is_directory() || slot.inode.state().attr.nlink <= 1)
+    }
+
     /// One of several names was all that was known, and it was removed.
     fn has_unknown_name(&self, id: ObjectId) -> bool {
         let maps = self.maps();

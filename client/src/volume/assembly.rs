@@ -119,6 +119,7 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
             core.follow();
             core.keep_checkpoints();
             core.keep_seats_filled();
+            core.keep_healing();
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {
@@ -385,6 +386,7 @@ impl Assembly<'_> {
             members,
             checkpoints,
             overdue: super::patience::Overdue::default(),
+            healing: Arc::default(),
             paths: OnceLock::new(),
             next_object: AtomicU64::new(2),
             next_transaction: AtomicU64::new(first_transaction),

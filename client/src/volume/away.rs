@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use net_raid_proto::ids::{Name, ObjectId, Slot};
 use net_raid_proto::message::{Change, Fault, RenameTarget, Request};
-use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Core;
@@ -201,6 +201,11 @@ impl Away {
         if backlog.bytes > MISSED_MAX { Err(slot) } else { Ok(()) }
     }
 
+    /// Lets no change begin until the guard is dropped; `None` when those under way take too long.
+    pub(super) async fn pause(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        timeout(PAUSE_MAX, Arc::clone(&self.gate).write_owned()).await.ok()
+    }
+
     /// Lets a change begin; `held_back` when somebody is away.
     pub(super) async fn enter(&self, held_back: bool) -> Passage {
         if held_back {
@@ -277,6 +282,14 @@ impl Core {
 
     async fn make_current(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
         self.wait_back(slot).await?;
+        self.catch_up(slot).await
+    }
+
+    /// Has a member that is back do what it missed, and makes it current again.
+    ///
+    /// # Errors
+    /// Why it stays out.
+    pub(super) async fn catch_up(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
         let made_up = timeout(MAKE_UP_MAX, self.make_up_all(slot)).await;
         made_up.unwrap_or_else(|_| Err(format!("it did not make up for what it missed within {MAKE_UP_MAX:?}")))
     }
@@ -314,6 +327,9 @@ impl Core {
     async fn wait_back(&self, slot: Slot) -> Result<(), String> {
         let conn = self.members.conn(slot);
         let mut states = conn.watch();
+        if conn.is_up() {
+            return Ok(());
+        }
         let Some(broke_at) = conn.broke_at() else { return Err("it stopped answering".into()) };
         let back = states.wait_for(|state| matches!(state, LinkState::Up(_) | LinkState::Closed));
         match timeout_at(broke_at + self.config.stall, back).await {
@@ -385,7 +401,7 @@ impl Core {
 }
 
 /// The objects that must be there before a request can be done.
-fn objects(request: &Request) -> Vec<ObjectId> {
+pub(super) fn objects(request: &Request) -> Vec<ObjectId> {
     let change = match request {
         Request::Change { change, .. } => change,
         Request::Fsync { id, .. } => return vec![*id],

@@ -26,6 +26,14 @@ pub(super) struct Ask {
     pub(super) payload: Vec<Bytes>,
 }
 
+/// What members are asked together.
+pub(super) struct Asks {
+    /// Each that is asked.
+    pub(super) each: Vec<Ask>,
+    /// The members that it was made for. Who has joined since would miss it.
+    pub(super) of: SlotSet,
+}
+
 /// How one member answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -173,20 +181,20 @@ impl Core {
     ///
     /// # Errors
     /// What the members agree on; EIO when too few are left, after `timeout` at the latest.
-    pub(super) async fn apply<G: Send + 'static>(
-        self: &Arc<Core>,
-        mut asks: Vec<Ask>,
-        guard: G,
-    ) -> Result<G, ApplyError> {
+    pub(super) async fn apply<G: Send + 'static>(self: &Arc<Core>, asks: Asks, guard: G) -> Result<G, ApplyError> {
+        let Asks { each: mut asks, of } = asks;
         self.members.check_owned()?;
         if self.members.is_offline() {
             self.wait_online().await?;
         }
+        self.healing.hold_back().await;
         let passage = self.members.begin_change().await;
+        let late = self.take_behind(&mut asks, of);
         let ticket = self.number(&mut asks);
         let missed = self.take_missed(&mut asks);
         let seen = self.members.watch();
-        let outcomes = self.round(&asks, false).await;
+        let mut outcomes = self.round(&asks, false).await;
+        outcomes.extend(late);
         let settled = lost_slots(&outcomes).is_empty() && !self.members.owes_drop();
         let dropped = settled || self.drop_lost(&outcomes).await.is_ok();
         match judge(&outcomes) {
@@ -210,11 +218,17 @@ impl Core {
     fn number(&self, asks: &mut [Ask]) -> Option<Ticket> {
         let asked: SlotSet = asks.iter().map(|ask| ask.slot).collect();
         let mut ticket = None;
-        for ask in asks {
+        for ask in asks.iter_mut() {
             if let Request::Change { generation, participants, .. } = &mut ask.request {
                 *generation = ticket.get_or_insert_with(|| self.checkpoints.generations.enter()).generation();
                 *participants = asked.0 as u16;
             }
+        }
+        // Not before: who begins to heal a member waits for tickets that were taken until then.
+        if let Some(ticket) = &mut ticket
+            && !self.members.healing().is_empty()
+        {
+            ticket.carry(self.healing.mark(asks, self.paths.get()));
         }
         ticket
     }
@@ -322,7 +336,7 @@ impl Core {
             }
             drop(passage);
             seen.changed().await;
-            outcomes.retain(|(slot, _)| !lost.has(*slot));
+            outcomes.retain(|(slot, _)| !lost.has(*slot) || asks.iter().all(|ask| ask.slot != *slot));
             outcomes.extend(self.round(&asks, true).await);
         }
     }
@@ -411,8 +425,8 @@ impl Core {
     /// The same request to all current members.
     pub(super) async fn request_all(self: &Arc<Core>, request: Request) -> Result<(), VolumeError> {
         let ask = |slot| Ask { slot, request: request.clone(), payload: Vec::new() };
-        let asks = self.members.recipients().iter().map(ask).collect();
-        self.apply(asks, ()).await.map_err(|failed| failed.error)
+        let of = self.members.recipients();
+        self.apply(Asks { each: of.iter().map(ask).collect(), of }, ()).await.map_err(|failed| failed.error)
     }
 
     /// A change of names or attributes.
@@ -425,8 +439,8 @@ impl Core {
         let request = self.numbered(now, change);
         let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
         let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
-        let asks = self.members.recipients().iter().map(ask).collect();
-        self.apply(asks, ()).await.map_err(|failed| failed.error)
+        let of = self.members.recipients();
+        self.apply(Asks { each: of.iter().map(ask).collect(), of }, ()).await.map_err(|failed| failed.error)
     }
 }
 

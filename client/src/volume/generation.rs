@@ -52,7 +52,12 @@ impl Generations {
             _ => state.open.push((generation, 1)),
         }
         drop(state);
-        Ticket { shared: Arc::clone(&self.shared), generation }
+        Ticket { shared: Arc::clone(&self.shared), generation, companion: None }
+    }
+
+    /// Whether no change is under way.
+    pub(super) fn are_idle(&self) -> bool {
+        self.shared.state().open.is_empty()
     }
 
     /// Ends the present generation and returns it: new changes belong to the next one.
@@ -86,6 +91,8 @@ impl Shared {
 pub(super) struct Ticket {
     shared: Arc<Shared>,
     generation: Generation,
+    /// Let go before the change counts as concluded.
+    companion: Option<Box<dyn Send + Sync>>,
 }
 
 impl Ticket {
@@ -93,10 +100,16 @@ impl Ticket {
     pub(super) fn generation(&self) -> Generation {
         self.generation
     }
+
+    /// Keeps something until the change is concluded.
+    pub(super) fn carry(&mut self, companion: impl Send + Sync + 'static) {
+        self.companion = Some(Box::new(companion));
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.companion = None;
         let mut state = self.shared.state();
         let Some(at) = state.open.iter().position(|(open, _)| *open == self.generation) else { return };
         state.open[at].1 -= 1;

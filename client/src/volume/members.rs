@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use net_raid_proto::ids::{BrickId, Epoch, Slot};
+use net_raid_proto::limits::MEMBERS_MAX;
 use net_raid_proto::membership::Membership;
 use net_raid_proto::message::{Fault, Request};
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +19,12 @@ use crate::config::ServerAddr;
 use crate::conn::{Conn, LinkState, Session};
 use crate::events::Event;
 use crate::layout::SlotSet;
+
+/// Where sets of slots are in [`Members::standing`], and how wide they are.
+const SLOTS: u32 = 0xffff;
+const HEALING: u32 = 16;
+const AWAY: u32 = 32;
+const _: () = assert!(MEMBERS_MAX <= SLOTS.count_ones() as usize);
 
 /// A member's or spare's connection and brick.
 pub(super) struct Seat {
@@ -50,7 +57,7 @@ pub(super) struct Members {
     record: Mutex<Membership>,
     /// Other records that voters may go by, until the present one is known to be on all its voters.
     others: Mutex<Vec<Membership>>,
-    /// Slots that the record calls current, and, 32 bits higher, those that are away.
+    /// Slots that the record calls current; 16 bits higher those that are being healed, 32 bits higher those that are away.
     standing: AtomicU64,
     pub(super) away: Away,
     pub(super) writing: tokio::sync::Mutex<Writing>,
@@ -134,18 +141,24 @@ impl Members {
 
     /// Members that hold everything.
     pub(super) fn current(&self) -> SlotSet {
-        SlotSet(self.standing.load(Ordering::Acquire) as u32)
+        SlotSet(self.standing.load(Ordering::Acquire) as u32 & SLOTS)
+    }
+
+    /// Members that miss something and are being brought up to date: they are sent no changes, and never read.
+    pub(super) fn healing(&self) -> SlotSet {
+        SlotSet((self.standing.load(Ordering::Acquire) >> HEALING) as u32 & SLOTS)
     }
 
     /// Members that were current a moment ago, and will be if they are back soon.
     pub(super) fn away(&self) -> SlotSet {
-        SlotSet((self.standing.load(Ordering::Acquire) >> 32) as u32)
+        SlotSet((self.standing.load(Ordering::Acquire) >> AWAY) as u32)
     }
 
-    /// Members that every change is meant for: those that are current, and those that are away.
+    /// Members that every change is made for: those that are current, those that are away, and those that are being healed, which
+    /// are sent no change until they have all that was before it.
     pub(super) fn recipients(&self) -> SlotSet {
         let standing = self.standing.load(Ordering::Acquire);
-        SlotSet(standing as u32 | (standing >> 32) as u32)
+        SlotSet((standing | standing >> HEALING | standing >> AWAY) as u32 & SLOTS)
     }
 
     /// Lets a change begin: for as long as the passage is held, no member becomes current again.
@@ -162,18 +175,36 @@ impl Members {
         self.owes_drop.store(owes, Ordering::Release);
     }
 
-    /// A member that was away is out for good.
+    /// A member that was away is out.
     pub(super) fn set_out(&self, slot: Slot) {
-        self.standing.fetch_and(!(1 << (32 + slot.0)), Ordering::AcqRel);
+        self.standing.fetch_and(!(1 << (AWAY + u32::from(slot.0))), Ordering::AcqRel);
         self.changed.note();
+    }
+
+    /// A member is being healed from now on, or is not any more.
+    pub(super) fn set_healing(&self, slot: Slot, healing: bool) {
+        let bit = 1 << (HEALING + u32::from(slot.0));
+        match healing {
+            true => self.standing.fetch_or(bit, Ordering::AcqRel),
+            false => self.standing.fetch_and(!bit, Ordering::AcqRel),
+        };
+    }
+
+    /// A member that was healed has everything now; from here on it is kept what it misses, as for any that is away. The caller sees to
+    /// it that nothing is changed meanwhile.
+    pub(super) fn set_away(&self, slot: Slot) {
+        self.away.begin(slot);
+        self.standing.fetch_or(1 << (AWAY + u32::from(slot.0)), Ordering::AcqRel);
+        self.set_healing(slot, false);
     }
 
     /// What the record says from now on. Members of `away` were dropped with it and may come back.
     fn stand(&self, record: &Membership, away: SlotSet) {
         let current: SlotSet = record.current_slots().collect();
         let stand = |before: u64| {
-            let away = ((before >> 32) as u32 | away.0) & !current.0;
-            u64::from(away) << 32 | u64::from(current.0)
+            let away = ((before >> AWAY) as u32 | away.0) & !current.0;
+            let healing = (before >> HEALING) as u32 & SLOTS & !current.0;
+            u64::from(away) << AWAY | u64::from(healing) << HEALING | u64::from(current.0)
         };
         // It always says something new.
         let _ = self.standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| Some(stand(before)));
@@ -277,7 +308,7 @@ impl Core {
             // What it missed comes first.
             LinkState::Up(_) if self.members.away().has(slot) => {}
             LinkState::Up(brick) => {
-                if !self.tell_if_left_out(slot, brick).await {
+                if !self.healing.was_reset(slot) && !self.tell_if_left_out(slot, brick).await {
                     self.log(Some(slot), &Event::ServerBack);
                 }
             }
@@ -316,6 +347,7 @@ impl Core {
     /// Gives everything up cleanly.
     pub(super) async fn close(self: &Arc<Core>) {
         self.checkpoints.stop();
+        self.healing.stop();
         self.nobody_away().await;
         if self.members.check_owned().is_ok() {
             match self.checkpoint().await {

@@ -8,7 +8,7 @@ use net_raid_proto::layout::Level;
 use net_raid_proto::limits::BLOCK_SIZE;
 use net_raid_proto::message::{Change, Part, WritePart};
 
-use super::fanout::Ask;
+use super::fanout::{Ask, Asks};
 use super::gather::{Damage, Gathered, exact};
 use super::plan::StripeNeed;
 use super::{Core, File, VolumeError, WriteMeta};
@@ -235,7 +235,7 @@ impl Core {
         let change = Change::Write { id: file.id, size: None, mtime: None, mode: None, parts: vec![part] };
         let request = self.numbered(WriteMeta::default().now, change);
         let ask = Ask { slot: hurt.slot, request, payload: vec![bytes] };
-        self.apply(vec![ask], ()).await.map_err(|failed| failed.error)
+        self.apply(Asks { each: vec![ask], of: SlotSet(u32::MAX) }, ()).await.map_err(|failed| failed.error)
     }
 
     /// An object in words: its path where it is known.

@@ -7,7 +7,7 @@ use net_raid_proto::ids::{Slot, Timestamp};
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Change, Request, SetAttr};
 
-use super::fanout::{ApplyError, Ask};
+use super::fanout::{ApplyError, Ask, Asks};
 use super::{Core, File, VolumeError, WriteMeta};
 use crate::layout::{BLOCK, UNIT, block_ceil};
 use crate::locks::RangeGuard;
@@ -109,11 +109,12 @@ impl Core {
         self.apply(self.asks_each(WriteMeta::default().now, change), all).await.map_err(|failed| failed.error)
     }
 
-    fn asks_each(&self, now: Timestamp, change: impl Fn(Slot) -> Change) -> Vec<Ask> {
+    fn asks_each(&self, now: Timestamp, change: impl Fn(Slot) -> Change) -> Asks {
         let transaction = self.transaction();
         let request = |slot| self.change(transaction, now, change(slot));
         let ask = |slot| Ask { slot, request: request(slot), payload: Vec::new() };
-        self.members.recipients().iter().map(ask).collect()
+        let of = self.members.recipients();
+        Asks { each: of.iter().map(ask).collect(), of }
     }
 
     async fn write_zeros(

@@ -10,11 +10,11 @@ use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::{Change, Part, WritePart};
 use net_raid_raid::parity;
 
-use super::fanout::{ApplyError, Ask};
+use super::fanout::{ApplyError, Ask, Asks};
 use super::gather::{Gathered, Units};
 use super::plan::StripeWrite;
 use super::{Core, File, VolumeError, WriteMeta};
-use crate::layout::{Piece, UNIT, block_ceil, block_floor};
+use crate::layout::{Piece, SlotSet, UNIT, block_ceil, block_floor};
 use crate::locks::RangeGuard;
 
 /// Longest write that is done at once.
@@ -126,9 +126,11 @@ impl Core {
     ) -> Result<RangeGuard, ApplyError> {
         let end = offset + data.len() as u64;
         let blocks = self.whole_blocks(file, offset, data).await?;
-        let stores = self.stores(file, block_floor(offset), &blocks, old_size).await?;
+        // Parity is right only on those that it was planned for.
+        let of = self.members.recipients();
+        let stores = self.stores(file, block_floor(offset), &blocks, (old_size, of)).await?;
         let size = end.max(old_size);
-        let asks = self.asks(file, &stores, size, (end > old_size).then_some(end), meta);
+        let asks = self.asks(file, &stores, (size, of), (end > old_size).then_some(end), meta);
         // Held here too: nobody may find blocks in the cache that a write which failed has changed nevertheless.
         let guard = Arc::new(guard);
         match self.apply(asks, Arc::clone(&guard)).await {
@@ -239,7 +241,7 @@ impl Core {
         file: &File,
         start: u64,
         blocks: &Bytes,
-        old_size: u64,
+        old: (u64, SlotSet),
     ) -> Result<Vec<Store>, VolumeError> {
         let pieces = file.geometry.pieces(start, start + blocks.len() as u64);
         let mut stores: Vec<Store> = Vec::with_capacity(pieces.len() * 2);
@@ -253,7 +255,7 @@ impl Core {
         }
         let mut parity = Vec::new();
         let stripes: Vec<&[Store]> = stores.chunk_by(|a, b| a.piece.stripe == b.piece.stripe).collect();
-        let news = futures_util::future::join_all(stripes.iter().map(|new| self.parity(file, new, old_size))).await;
+        let news = futures_util::future::join_all(stripes.iter().map(|new| self.parity(file, new, old))).await;
         for new in news {
             parity.extend(new?);
         }
@@ -262,9 +264,14 @@ impl Core {
     }
 
     /// The parity pieces of one stripe.
-    async fn parity(self: &Arc<Core>, file: &File, new: &[Store], old_size: u64) -> Result<Vec<Store>, VolumeError> {
+    async fn parity(
+        self: &Arc<Core>,
+        file: &File,
+        new: &[Store],
+        (old_size, of): (u64, SlotSet),
+    ) -> Result<Vec<Store>, VolumeError> {
         let stripe = new[0].piece.stripe;
-        let view = self.view(file, new, old_size);
+        let view = self.view(file, new, (old_size, of));
         let plan = view.plan();
         let old = self.old_units(file, stripe, &plan.read).await?;
         let rows = view.rows();
@@ -282,14 +289,13 @@ impl Core {
     }
 
     /// What the planner needs to know of a stripe.
-    fn view(&self, file: &File, new: &[Store], old_size: u64) -> StripeWrite {
+    fn view(&self, file: &File, new: &[Store], (old_size, of): (u64, SlotSet)) -> StripeWrite {
         let (stripe, data_units) = (new[0].piece.stripe, file.geometry.data_units());
         let mut ranges = vec![0..0; data_units];
         new.iter().for_each(|store| ranges[store.piece.index] = store.piece.start..store.piece.end);
         let old_end =
             |index| block_ceil(old_size).saturating_sub(file.geometry.logical(stripe, index)).min(UNIT) as usize;
-        let recipients = self.members.recipients();
-        let gone = |index: &usize| !recipients.has(file.geometry.slot(stripe, *index));
+        let gone = |index: &usize| !of.has(file.geometry.slot(stripe, *index));
         let mut view = StripeWrite {
             new: ranges,
             old_end: (0..data_units).map(old_end).collect(),
@@ -339,11 +345,18 @@ impl Core {
     }
 
     /// The requests of a write: every member that stores a piece, and, when the file grows, all others too.
-    fn asks(&self, file: &File, stores: &[Store], size: u64, grown: Option<u64>, meta: WriteMeta) -> Vec<Ask> {
+    fn asks(
+        &self,
+        file: &File,
+        stores: &[Store],
+        (size, of): (u64, SlotSet),
+        grown: Option<u64>,
+        meta: WriteMeta,
+    ) -> Asks {
         let digests = all_digests(stores);
         let (transaction, now) = (self.transaction(), meta.now);
-        let mut asks = Vec::new();
-        for slot in self.members.recipients().iter() {
+        let mut each = Vec::new();
+        for slot in self.members.recipients().and(of).iter() {
             let mut here: Vec<(&Store, &Vec<Digest>)> =
                 stores.iter().zip(&digests).filter(|(store, _)| stores_at(file, &store.piece, slot)).collect();
             here.sort_by_key(|(store, _)| (store.piece.stripe, store.piece.start));
@@ -354,9 +367,9 @@ impl Core {
                 continue;
             }
             let change = Change::Write { id: file.id, size: grown, mtime: meta.mtime, mode: meta.mode, parts };
-            asks.push(Ask { slot, request: self.change(transaction, now, change), payload });
+            each.push(Ask { slot, request: self.change(transaction, now, change), payload });
         }
-        asks
+        Asks { each, of }
     }
 
     /// Small writes leave what the next one needs.

@@ -134,6 +134,52 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Random operations, while one server after another is away for so long that it is dropped, comes back, and is brought up to
+    /// date, with interruptions. Each is away while the one before is needed.
+    pub async fn run_with_catch_ups(&mut self, absences: usize) {
+        self.all_times = false;
+        let mut last = usize::MAX;
+        for _ in 0..absences {
+            let servers = self.cluster.config.servers.len();
+            let slot = (0..).map(|_| self.rng.below(servers as u64) as usize).find(|slot| *slot != last).expect("some");
+            last = slot;
+            let dropped = self.count("member dropped");
+            self.cluster.nodes[slot].kill_and_wait().await;
+            self.work_until(|driver| driver.count("member dropped") > dropped, "was not dropped", slot).await;
+            for _ in 0..self.rng.below(60) {
+                self.next(None).await;
+                self.forget_some();
+            }
+            self.verify().await;
+            let caught_up = self.count("member caught up");
+            self.cluster.nodes[slot].start();
+            while self.rng.one_in(2) {
+                let until = Instant::now() + Duration::from_millis(self.rng.below(60));
+                self.work_until(|_| Instant::now() > until, "", slot).await;
+                self.cluster.nodes[slot].kill_and_wait().await;
+                self.cluster.nodes[slot].start();
+            }
+            self.work_until(|driver| driver.count("member caught up") > caught_up, "was not caught up", slot).await;
+        }
+    }
+
+    async fn work_until(&mut self, done: impl Fn(&Self) -> bool, why: &str, slot: usize) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !done(self) {
+            if Instant::now() > deadline {
+                self.fail(&format!("slot {slot} {why}"));
+            }
+            self.next(None).await;
+            self.forget_some();
+            // Programs do other things too: nobody catches up with ever more work on a machine that does nothing else.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    }
+
+    fn count(&self, words: &str) -> usize {
+        self.cluster.events().matches(words).count()
+    }
+
     /// How often a server came back.
     fn back(&self) -> usize {
         self.cluster.events().matches("server back").count()

@@ -16,6 +16,8 @@ const SHORT_STOP: u64 = 300;
 const ALL_GONE: u64 = 1000;
 /// Longest time for which all disks are full, in ms.
 const ALL_FULL: u64 = 1000;
+/// Longest time that members are given to catch up, in ms.
+const CATCH_UP: u64 = 6000;
 /// A client has found its servers again within this.
 const FOUND_AGAIN: Duration = Duration::from_millis(2500);
 
@@ -51,7 +53,22 @@ impl Story {
         for (_, machine, heal) in heals {
             self.end(session, &machine, &heal)?;
         }
+        self.let_catch_up().await?;
         self.judge()
+    }
+
+    /// Those who were dropped and are back are given time to catch up; work goes on, or is done by then.
+    async fn let_catch_up(&mut self) -> Result<(), String> {
+        if self.random.chance(4) {
+            return Ok(());
+        }
+        let before = self.current()?;
+        self.pause(CATCH_UP).await;
+        let after = self.current()?;
+        for index in after.difference(&before) {
+            self.trace.fault("server caught up", format_args!("{index}"));
+        }
+        Ok(())
     }
 
     /// Bits flip on disks where nothing is under way.

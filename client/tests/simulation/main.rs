@@ -37,7 +37,13 @@ const TWICE: u64 = 10;
 
 /// All that the tests ask for.
 fn test() -> bool {
-    let sabotages = [Sabotage::SkipLogSync, Sabotage::ApplyEarly, Sabotage::ForgetStamp, Sabotage::TrustStale];
+    let sabotages = [
+        Sabotage::SkipLogSync,
+        Sabotage::ApplyEarly,
+        Sabotage::ForgetStamp,
+        Sabotage::TrustStale,
+        Sabotage::ForgetUnits,
+    ];
     let mut good = runner::run_many(1..1 + SEEDS);
     good &= runner::replays_exactly(1..1 + TWICE);
     for sabotage in sabotages {

@@ -117,6 +117,12 @@ impl Story {
         Ok(())
     }
 
+    /// Machines whose bricks are current members.
+    pub fn current(&self) -> Result<BTreeSet<usize>, String> {
+        let record = self.newest()?.record;
+        Ok(record.current_slots().map(|slot| index_of(record.slots[slot.index()].brick)).collect())
+    }
+
     /// Machines that are not lost.
     fn left(&self) -> BTreeSet<usize> {
         self.machines.iter().filter(|machine| !machine.is_lost()).map(|machine| machine.index).collect()

@@ -158,7 +158,7 @@ impl<D: Disk> Brick<D> {
         if epoch < present.label.epoch || epoch == present.label.epoch && !same {
             return Err(Fault::StaleEpoch(present.label.epoch).into());
         }
-        if epoch == present.label.epoch && !self.intact.load(Relaxed) {
+        if epoch == present.label.epoch && !take_over && !self.intact.load(Relaxed) {
             return Err(refused("its machine was restarted: what it had not written to its disk is lost").into());
         }
         let age_ms = self.age_ms(now_ms);

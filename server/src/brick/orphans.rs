@@ -1,9 +1,10 @@
 //! Objects that lost their last name while a program had them open.
 
 use net_raid_proto::ids::{Name, ObjectId};
-use net_raid_proto::message::{Kind, Reply};
+use net_raid_proto::message::{DirEntry, Entry, Kind, Reply};
 
 use super::Brick;
+use super::attr::entry;
 use super::error::Result;
 use super::locate::hex_name;
 use super::node::Node;
@@ -86,6 +87,35 @@ impl<D: Disk> Brick<D> {
             if !removed {
                 return Ok(Reply::Done);
             }
+        }
+    }
+
+    /// One page of what is kept outside of the tree.
+    pub(super) fn read_orphans(&self, cursor: u64) -> Result<Reply> {
+        let orphans = &self.areas()?.orphans;
+        let page = self.disk.read_dir(orphans, cursor)?;
+        let next = page.last().map(|item| item.next);
+        let mut entries = Vec::with_capacity(page.len());
+        for item in page {
+            let Some(id) = orphan_id(&item.name) else { continue };
+            let Some(found) = self.orphan(id, &item.name)? else { continue };
+            let kind = found.attr.kind.clone();
+            entries.push(DirEntry { name: item.name, id, kind, entry: Some(Box::new(found)) });
+        }
+        Ok(Reply::Page { entries, next })
+    }
+
+    fn orphan(&self, id: ObjectId, name: &Name) -> Result<Option<Entry>> {
+        let orphans = &self.areas()?.orphans;
+        let absent = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
+        let value = match self.disk.get_xattr_at(orphans, name, self.attr_name()) {
+            Err(error) if absent(&error) => None,
+            value => value?,
+        };
+        let Some(meta) = value.as_deref().and_then(Meta::decode).filter(|meta| meta.id == id) else { return Ok(None) };
+        match self.disk.stat_at(orphans, name) {
+            Err(error) if absent(&error) => Ok(None),
+            stat => Ok(Some(entry(&meta, &stat?, true))),
         }
     }
 

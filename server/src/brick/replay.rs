@@ -97,7 +97,7 @@ impl<D: Disk> Brick<D> {
                     self.disk.truncate(&node.handle, cut)?;
                 }
                 meta.size = meta.size.map(|_| size);
-                self.cut_records(&node, &mut state, &mut meta, cut)?;
+                self.cut_records(&node, &mut state, &mut meta, (cut, entry.generation))?;
             }
             What::Punch { unit, count } => {
                 let units = unit..unit.saturating_add(count);
@@ -193,7 +193,7 @@ impl<D: Disk> Brick<D> {
                 }
                 What::Truncate { size: to, brick_len } => {
                     let to_len = if level1 { *to } else { len.min(*brick_len) };
-                    self.cut_records(node, state, &mut meta, to_len.min(*brick_len))?;
+                    self.cut_records(node, state, &mut meta, (to_len.min(*brick_len), entry.generation))?;
                     (len, cut) = (to_len, true);
                     size = size.map(|_| *to);
                 }

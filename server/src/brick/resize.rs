@@ -1,6 +1,6 @@
 //! Length and holes of files.
 
-use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::ids::{Generation, ObjectId, Timestamp};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::message::Reply;
 
@@ -52,7 +52,7 @@ impl<D: Disk> Brick<D> {
         if let Some(present) = &mut meta.size {
             *present = size;
         }
-        let cut = self.cut_records(&node, &mut state, &mut meta, new_len.min(brick_len));
+        let cut = self.cut_records(&node, &mut state, &mut meta, (new_len.min(brick_len), ticket.generation));
         cut.and_then(|()| self.put_meta(&node, &mut state, meta)).map_err(|error| self.cut_failed(error))?;
         self.finish_resize(&node, &mut state, mtime_after, mode)
     }
@@ -121,8 +121,13 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Makes every block that begins at `len` or behind it a hole.
-    pub(super) fn cut_records(&self, node: &Node<D>, state: &mut State<D>, meta: &mut Meta, len: u64) -> Result<()> {
-        let generation = self.generation();
+    pub(super) fn cut_records(
+        &self,
+        node: &Node<D>,
+        state: &mut State<D>,
+        meta: &mut Meta,
+        (len, generation): (u64, Generation),
+    ) -> Result<()> {
         let (unit, blocks) = (len / UNIT_SIZE as u64, (len % UNIT_SIZE as u64).div_ceil(BLOCK_SIZE as u64) as usize);
         state.recent = None;
         if blocks == 0 {
@@ -130,7 +135,7 @@ impl<D: Disk> Brick<D> {
         }
         let mut record = self.load_record(state, unit)?;
         if record.digests[blocks..].iter().any(super::locate::is_data) {
-            record.generation = generation;
+            record.generation = generation.max(record.generation);
             record.digests[blocks..].fill(net_raid_proto::ids::Digest::HOLE);
             self.store_records(node, state, meta, &[RecordRun { unit, records: vec![record] }])?;
         }
@@ -162,7 +167,7 @@ impl<D: Disk> Brick<D> {
             meta.set_times(now, mtime_after);
         }
         state.recent = None;
-        let cut = self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), self.generation());
+        let cut = self.blank_units(&mut state, &mut meta, unit..unit.saturating_add(count), ticket.generation);
         cut.and_then(|()| self.put_meta(&node, &mut state, meta)).map_err(|error| self.cut_failed(error))?;
         self.finish_resize(&node, &mut state, mtime_after, None)
     }

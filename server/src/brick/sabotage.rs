@@ -16,6 +16,8 @@ pub enum Sabotage {
     ForgetStamp,
     /// Members that were dropped are said to be current.
     TrustStale,
+    /// Units are never said to have been written later than what was asked for.
+    ForgetUnits,
 }
 
 #[cfg(feature = "sim")]

@@ -92,6 +92,15 @@ impl Entry {
         blocks
     }
 
+    /// Blocks that a cut made holes.
+    fn cut(&self) -> Option<Range<u64>> {
+        match &self.what {
+            What::Truncate { size, brick_len } => Some(cut_of_len(*size.min(brick_len))),
+            What::Punch { unit, count } => Some(cut_of_units(*unit, *count)),
+            _ => None,
+        }
+    }
+
     fn void(&mut self, cut: &Range<u64>) {
         let What::Write { parts, .. } = &mut self.what else { return };
         for LoggedPart { part, digests, .. } in parts {
@@ -118,8 +127,12 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// Adds a write; `place` knows the records in place.
+    /// Adds an entry; `place` knows the records in place. Of what was cut, writes before have no digest any more: a cut only says when
+    /// that was.
     pub(super) fn add<E>(&mut self, entry: &Entry, mut place: impl FnMut(u64) -> Result<Record, E>) -> Result<(), E> {
+        if let Some(cut) = entry.cut() {
+            self.void(&cut, entry.generation);
+        }
         for block in entry.blocks() {
             let unit = block.number / BLOCKS_PER_UNIT as u64;
             let record = match self.records.entry(unit) {

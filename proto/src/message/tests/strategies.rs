@@ -232,6 +232,8 @@ fn control_request() -> impl Strategy<Value = Request> {
         any::<u64>().prop_map(|cursor| Request::ReadLog { cursor }),
         Just(Request::PurgeOrphans),
         (id(), any::<u64>(), generation()).prop_map(|(id, cursor, since)| Request::ReadChanged { id, cursor, since }),
+        (id(), any::<u64>(), generation()).prop_map(|(id, cursor, since)| Request::ReadUnits { id, cursor, since }),
+        any::<u64>().prop_map(|cursor| Request::ReadOrphans { cursor }),
     ]
 }
 
@@ -286,6 +288,10 @@ fn attr() -> impl Strategy<Value = Attr> {
             ctime,
         },
     )
+}
+
+fn unit_run() -> impl Strategy<Value = UnitRun> {
+    (any::<u64>(), any::<u64>(), generation()).prop_map(|(unit, count, generation)| UnitRun { unit, count, generation })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -354,6 +360,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         (vec(dir_entry(), 0..8), any::<(u64, u64)>(), of(any::<u64>())).prop_map(|(entries, (count, sum), next)| {
             Reply::Changed { entries, others: NameSum { count, sum }, next }
         }),
+        (vec(unit_run(), 0..8), of(any::<u64>())).prop_map(|(runs, next)| Reply::Units { runs, next }),
     ]
 }
 

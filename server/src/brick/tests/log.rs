@@ -18,11 +18,11 @@ impl Rig {
         self.brick = Brick::open(disk, options).expect("a brick");
         self.resend = false;
         let (volume, generation) = (VOLUME, self.generation());
-        let own = |epoch| Request::Own { volume, epoch, generation, holder: holder(1), take_over: true };
-        let refused = self.ask(own(self.epoch), b"").0;
+        let own = |epoch, take_over| Request::Own { volume, epoch, generation, holder: holder(1), take_over };
+        let refused = self.ask(own(self.epoch, false), b"").0;
         assert!(matches!(refused, Err(Fault::Refused(_))), "its owner does not know what was lost");
         self.epoch = Epoch(self.epoch.0 + 1);
-        self.ok(own(self.epoch));
+        self.ok(own(self.epoch, true));
     }
 
     fn log(&self) -> Vec<LogEntry> {
