@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Cluster, create, read_all};
+use common::{Cluster, create, offline, read_all};
+use net_raid_client::fs::{Caller, Fs, WriteFlags};
 use net_raid_client::volume::{File, PathSource, Volume, WriteMeta};
 use net_raid_proto::ids::{BrickId, Name, ObjectId};
 use net_raid_proto::membership::Membership;
 use net_raid_proto::message::Request;
+
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
@@ -52,6 +55,43 @@ fn record(cluster: &Cluster) -> Membership {
 
 fn bricks(record: &Membership) -> Vec<BrickId> {
     record.slots.iter().map(|slot| slot.brick).collect()
+}
+
+/// Two at once, where the level bears it; users write all the time.
+#[test]
+fn spares_become_members_that_can_be_read() {
+    for (level, servers, gone) in [(1, 2, &[1][..]), (5, 3, &[0]), (6, 5, &[1, 4])] {
+        run(async {
+            let mut cluster = Cluster::new(level, servers, gone.len());
+            (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(2));
+            let fs = Fs::new(cluster.open().await.unwrap());
+            let (stat, handle) = fs.create(&USER, ObjectId::ROOT, b"f", 0o644, 0, libc::O_RDWR).await.unwrap();
+            let write = async |byte: u8| {
+                let bytes = Bytes::from(vec![byte; 1_000_000]);
+                let written = fs.write(stat.id, handle, 0, bytes, WriteFlags::default()).await;
+                assert_eq!(written, Ok(1_000_000), "{}", cluster.events());
+            };
+            write(1).await;
+            for node in gone {
+                cluster.nodes[*node].kill_and_wait().await;
+            }
+            write(2).await;
+            let spares: Vec<String> =
+                (0..gone.len()).map(|spare| format!("127.0.0.1:{}", servers + spare + 1)).collect();
+            for spare in &spares {
+                cluster.wait_event(&format!("{spare} member caught up")).await;
+            }
+            write(3).await;
+            fs.release(stat.id, handle);
+            fs.close().await;
+            for node in &cluster.nodes {
+                node.kill_and_wait().await;
+            }
+            let contents = offline::check(&cluster, &[]).unwrap();
+            assert_eq!(contents.current.len(), servers, "{}", cluster.events());
+            assert_eq!(contents.files[&stat.id], vec![3; 1_000_000]);
+        });
+    }
 }
 
 #[test]
