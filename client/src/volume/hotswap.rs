@@ -66,9 +66,11 @@ impl Core {
         }
         for slot in due.iter() {
             if let Some((spare, brick)) = self.find_spare(refused).await {
+                // Before anybody else can do anything with it.
+                let states = spare.conn.watch();
                 match self.replace(slot, spare, brick).await {
                     Ok(()) => {
-                        self.follow_member(slot);
+                        self.follow_member(slot, states);
                         self.log(Some(slot), &Event::RebuildStarted { slot: slot.0 });
                         self.members.changed.note();
                     }

@@ -8,6 +8,7 @@ use net_raid_proto::ids::{BrickId, Epoch, Slot};
 use net_raid_proto::limits::MEMBERS_MAX;
 use net_raid_proto::membership::Membership;
 use net_raid_proto::message::{Fault, Request};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::away::{Away, Passage};
@@ -285,13 +286,13 @@ impl Core {
     /// Follows the connections of all members: logs what happens and wakes who waits.
     pub(super) fn follow(self: &Arc<Core>) {
         tokio::spawn(keep_ownership(Arc::downgrade(self)));
-        self.members.slots().iter().for_each(|slot| self.follow_member(slot));
+        self.members.slots().iter().for_each(|slot| self.follow_member(slot, self.members.conn(slot).watch()));
     }
 
-    /// The same for one, for as long as its brick has the slot.
-    pub(super) fn follow_member(self: &Arc<Core>, slot: Slot) {
+    /// The same for one, for as long as its brick has the slot; what `states` shows now is known.
+    pub(super) fn follow_member(self: &Arc<Core>, slot: Slot, states: watch::Receiver<LinkState>) {
         let conn = Arc::clone(self.members.conn(slot));
-        tokio::spawn(follow_one(Arc::downgrade(self), slot, conn));
+        tokio::spawn(follow_one(Arc::downgrade(self), slot, conn, states));
     }
 
     async fn note_state(&self, slot: Slot, state: &LinkState) {
@@ -370,10 +371,7 @@ impl Core {
 
 /// Says once when another client has taken the volume over. Bricks are asked for that too, since a client that
 /// stood still for longer than its lease, and has nothing to write, would not hear of it.
-async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, conn: Arc<Conn>) {
-    let mut states = conn.watch();
-    // The first state is known from assembly.
-    states.mark_unchanged();
+async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, conn: Arc<Conn>, mut states: watch::Receiver<LinkState>) {
     while states.changed().await.is_ok() {
         let state = states.borrow_and_update().clone();
         let Some(core) = core.upgrade() else { return };

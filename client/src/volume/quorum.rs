@@ -10,6 +10,10 @@ use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
 
 use crate::layout::SlotSet;
 
+/// Everything was made after this generation: no owner begins with an earlier one than the third. 0 says that who is in the slot
+/// was left out by force.
+const BEFORE_ALL: Generation = Generation(1);
+
 /// What is to become different in a record.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Change {
@@ -61,8 +65,7 @@ pub(super) fn changed(
     }
     record.voters.retain(|voter| reachable.contains(voter));
     if let Some((slot, brick)) = change.taken {
-        // Nothing that it holds counts.
-        let state = SlotState::Stale { since: Generation(0) };
+        let state = SlotState::Stale { since: BEFORE_ALL };
         record.slots[slot.index()] = SlotRecord { brick, state };
     }
     if let Some(slot) = change.back {

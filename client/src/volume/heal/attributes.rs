@@ -39,6 +39,10 @@ impl Attempt<'_> {
             Found::Unsure => return Ok(false),
         };
         let Some(found) = self.entry(Side::Target, id).await? else { return Ok(false) };
+        if wanted.attr.kind != Kind::Directory && wanted.attr.nlink != found.attr.nlink {
+            // Some name of it is another object there, or not yet seen to.
+            return Ok(false);
+        }
         let (Some(xattrs), Some(has)) =
             futures_util::future::try_join(self.xattrs(source, id), self.xattrs(Side::Target, id)).await?
         else {

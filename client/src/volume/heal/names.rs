@@ -12,6 +12,10 @@ use super::peer::{Found, Side, is_gone};
 use super::{Attempt, Result, TOGETHER, lock_set};
 use crate::volume::query::nonsense;
 
+fn has_many_names(entry: &Entry) -> bool {
+    entry.attr.kind != Kind::Directory && entry.attr.nlink > 1
+}
+
 /// What became of a place.
 enum Put {
     /// It is as it should be. `true`: something was done for that.
@@ -143,6 +147,10 @@ impl Attempt<'_> {
         let (change, made) = match self.elsewhere(&wanted).await? {
             Some(found) if is_dir || found.attr.nlink == 0 => (Change::Attach { id, parent, name }, false),
             Some(_) => (Change::Link { id, parent, name }, false),
+            // It may be in a directory that was taken out a moment ago, where nobody comes by it.
+            None if has_many_names(&wanted) && !self.is_new(id) && self.is_any_dir_out().await? => {
+                return Ok(Put::Later);
+            }
             None => (Change::Create { parent, name, id, spec: Box::new(self.spec(source, &wanted).await?) }, is_dir),
         };
         match self.try_change(wanted.attr.ctime, change, Bytes::new()).await? {
@@ -157,13 +165,17 @@ impl Attempt<'_> {
     /// An object that the member has outside of the tree, or by another name.
     async fn elsewhere(&self, wanted: &Entry) -> Result<Option<Entry>> {
         let known = self.known(wanted.id).await?;
-        let many_names = wanted.attr.kind != Kind::Directory && wanted.attr.nlink > 1;
         // Its other name may be where nothing was changed, so that nobody has come by.
-        if known.is_some() || !many_names || self.is_new(wanted.id) && !self.has_met(wanted.id) {
+        if known.is_some() || !has_many_names(wanted) || self.is_new(wanted.id) && !self.has_met(wanted.id) {
             Ok(known)
         } else {
             self.entry(Side::Target, wanted.id).await
         }
+    }
+
+    /// Whether the member keeps a directory outside of the tree.
+    async fn is_any_dir_out(&self) -> Result<bool> {
+        Ok(self.orphans(Side::Target).await?.iter().any(|found| found.kind == Kind::Directory))
     }
 
     async fn spec(&self, source: Side, entry: &Entry) -> Result<NewObject> {
