@@ -42,6 +42,11 @@ struct Args {
     #[arg(long, conflicts_with = "check")]
     force: bool,
 
+    /// Bring servers up to date that were away for long, and have spares (hotswap) take the places of servers that are gone for
+    /// `timeout`; new, and not yet for data that exist nowhere else
+    #[arg(long, conflicts_with = "check")]
+    catch_up: bool,
+
     /// Only check the configuration and the mountpoints: exit status 0 or 2.
     #[arg(long, conflicts_with_all = ["foreground", "pid_file"])]
     check: bool,
@@ -76,7 +81,7 @@ pub fn run() -> ExitCode {
         println!("{}: {count} volume{}, all right", args.config.display(), if count == 1 { "" } else { "s" });
         return ExitCode::SUCCESS;
     }
-    config.volumes.iter_mut().for_each(|volume| volume.force = args.force);
+    config.volumes.iter_mut().for_each(|volume| (volume.force, volume.catch_up) = (args.force, args.catch_up));
     let Args { foreground, pid_file, log_format, .. } = args;
     ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
 }

@@ -241,14 +241,10 @@ fn what_the_owner_does_while_another_waits_is_heeded() {
                 Request::Checkpoint { generation } => Some(generation),
                 _ => None,
             });
-            // While the server that is back is told of the end, the other client may have come further than to its first one.
-            assert!(begun.min().is_none_or(|begun| begun > completed), "a generation is used again");
+            assert!(begun.min().unwrap() > completed, "a generation is used again");
             // What was dropped meanwhile is not read, whoever else goes.
             cluster.nodes[1..].iter().for_each(|node| node.kill());
-            if let Ok(bytes) = volume.read(&file, 0, 6).await {
-                // It may have caught up by then.
-                assert_eq!(&bytes[..], b"newer4", "level {level} of {servers}");
-            }
+            volume.read(&file, 0, 6).await.unwrap_err();
             volume.close().await;
         }
     });

@@ -108,6 +108,7 @@ async fn catch_ups(level: u8, servers: usize, redundancy: usize, seed: u64) {
     let ownership = seed.is_multiple_of(2).then_some(Ownership::Recorded);
     let mut cluster = Cluster::with_ownership(level, servers, 0, ownership);
     (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(800), Duration::from_secs(60));
+    cluster.config.catch_up = true;
     let stripe = 64 * 1024 * if level == 1 { 1 } else { servers - redundancy };
     let mut driver = Driver::new(&cluster, redundancy, stripe as u64 * 5 / 2, seed).await;
     for _ in 0..2 {

@@ -20,7 +20,9 @@ fn caught_up(rig: &Rig, brick: usize) -> usize {
 }
 
 /// A tree with what file systems have, and a large file.
-fn fill(rig: &Rig) {
+fn begin(rig: &mut Rig) {
+    rig.client.catch_up();
+    rig.client.remount();
     sh(
         &rig.root(),
         "mkdir -p tree/a/b; for i in $(seq 300); do echo $i > tree/a/$i; done; ln tree/a/7 tree/link; ln -s a/7 tree/soft; \
@@ -72,7 +74,7 @@ fn check(rig: &Rig, tree: &str) {
 
 fn a_spare_replaces(array: Array) {
     Rig::run_with_spare(array, |rig| {
-        fill(rig);
+        begin(rig);
         let (tree, spare) = (listing(rig), array.bricks);
         rig.cluster[0].kill9();
         work_until(rig, || caught_up(rig, spare) > 0);
@@ -84,7 +86,7 @@ fn a_spare_replaces(array: Array) {
 
 fn a_server_returns(array: Array) {
     Rig::run(array, Health::Healthy, |rig| {
-        fill(rig);
+        begin(rig);
         rig.cluster[0].kill9();
         sh(
             &rig.root(),

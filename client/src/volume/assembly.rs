@@ -118,8 +118,10 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
         Ok(core) => {
             core.follow();
             core.keep_checkpoints();
-            core.keep_seats_filled();
-            core.keep_healing();
+            if config.catch_up {
+                core.keep_seats_filled();
+                core.keep_healing();
+            }
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {

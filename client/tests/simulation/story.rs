@@ -34,6 +34,8 @@ pub struct Setup {
     /// Machines that may miss something.
     pub unreliable: Vec<usize>,
     ownership: Ownership,
+    /// Members that were away for long are brought up to date, and spares take slots.
+    catch_up: bool,
 }
 
 impl Setup {
@@ -52,7 +54,8 @@ impl Setup {
             unreliable.remove(random.below(unreliable.len() as u64) as usize);
         }
         let ownership = if random.chance(4) { Ownership::Native } else { Ownership::Recorded };
-        Setup { level, servers, spares, unreliable, ownership }
+        let catch_up = !random.chance(4);
+        Setup { level, servers, spares, unreliable, ownership, catch_up }
     }
 
     fn stripe(&self) -> u64 {
@@ -76,7 +79,7 @@ impl Setup {
             list(0..self.servers)
         );
         let config = config::parse(Path::new("sim.conf"), &text).unwrap_or_else(|errors| panic!("{errors}"));
-        config.volumes.into_iter().next().expect("one volume")
+        VolumeConfig { catch_up: self.catch_up, ..config.volumes.into_iter().next().expect("one volume") }
     }
 }
 

@@ -97,6 +97,7 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
                     stall,
                     errorlog,
                     force: false,
+                    catch_up: false,
                 }
             })
         },
