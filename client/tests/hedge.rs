@@ -22,7 +22,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn content() -> Vec<u8> {
-    (0..LEN).map(|at| (at * 31 >> 7) as u8).collect()
+    (0..LEN).map(|at| ((at * 31) >> 7) as u8).collect()
 }
 
 /// A mounted volume with files that nothing is cached of.
