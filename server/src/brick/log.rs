@@ -178,7 +178,7 @@ impl<D: Disk> Log<D> {
                 (tail.index, tail.end) = (record.index + 1, record.end());
             }
             let mut from = tail.end;
-            while let Some(at) = follower(disk, file, (&tail, from), applied)? {
+            while let Some(at) = follower(disk, file, (&tail, from), applied, intact)? {
                 if intact {
                     return Err(OpenError::LogDamaged { file: number, record: tail.index });
                 }
@@ -352,11 +352,12 @@ fn follower<D: Disk>(
     file: &LogFile<D>,
     (tail, from): (&Tail, u64),
     applied: Generation,
+    intact: bool,
 ) -> io::Result<Option<u64>> {
-    // Where nothing was begun nothing can follow: the usual end.
+    // Where nothing was begun nothing can follow: the usual end. But without power any part of what was written may be lost.
     let mut head = Vec::new();
     disk.read_at(&file.handle, &mut head, HEADER_LEN, tail.end)?;
-    if head.iter().all(|byte| *byte == 0) || read_record(disk, &file.handle, tail.end)?.is_some() {
+    if intact && (head.iter().all(|byte| *byte == 0) || read_record(disk, &file.handle, tail.end)?.is_some()) {
         return Ok(None);
     }
     let generations =
@@ -365,8 +366,8 @@ fn follower<D: Disk>(
     let lowest: [bool; 256] = std::array::from_fn(|byte| lowest(byte as u8));
     let follows = |head: &[u8]| generations.contains(&u64_at(head, 16)) && u64_at(head, 24) > tail.index;
     let mut at = from;
-    // A record is no longer than this, so another one begins before.
-    let last = from + (HEADER_LEN + BODY_MAX + PAYLOAD_MAX) as u64;
+    // A record is no longer than this, so another one begins before, unless several are lost.
+    let last = if intact { from + (HEADER_LEN + BODY_MAX + PAYLOAD_MAX) as u64 } else { u64::MAX };
     while let Some((start, end)) = disk.next_data(&file.handle, at)?.filter(|(start, _)| *start < last) {
         at = at.max(start);
         while at < end.min(last) {
