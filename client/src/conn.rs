@@ -125,6 +125,8 @@ struct Shared {
     last_heard: Instant,
     /// When the last stream ended, unless that was after a long silence.
     broke_at: Option<Instant>,
+    /// The present stream was given up by us: that is no fault of the server.
+    is_reset: bool,
     flapping: Flapping,
 }
 
@@ -153,6 +155,7 @@ impl Conn {
             writer: None,
             last_heard: Instant::now(),
             broke_at: None,
+            is_reset: false,
             flapping: Flapping::default(),
         };
         let conn = Arc::new(Conn {
@@ -226,7 +229,11 @@ impl Conn {
 
     /// Gives the present stream up; the next one is checked against the session before it is used.
     pub fn reset(&self) {
-        let writer = self.shared().writer.clone();
+        let writer = {
+            let mut shared = self.shared();
+            shared.is_reset = shared.writer.is_some();
+            shared.writer.clone()
+        };
         if let Some(writer) = writer {
             self.broken(&writer);
         }

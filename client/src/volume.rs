@@ -9,6 +9,7 @@ mod away;
 mod changes;
 mod checkpoint;
 mod error;
+mod even;
 mod fanout;
 mod file;
 mod force;

@@ -140,6 +140,9 @@ const SILENT: &str = "no answer for";
 impl Shared {
     /// The stream that began at `since` broke; what is to be said when the server is left alone for that.
     fn note_break(&mut self, since: Instant) -> Option<String> {
+        if std::mem::take(&mut self.is_reset) {
+            return None;
+        }
         let alone = self.flapping.broke(since, Instant::now())?;
         Some(self.flapping.words(alone))
     }

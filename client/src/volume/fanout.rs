@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 
 use super::away::Passage;
 use super::changes::Seen;
+use super::even;
 use super::generation::Ticket;
 use super::{Core, VolumeError};
 use crate::conn::{CallError, Response};
@@ -279,7 +280,7 @@ impl Core {
         (outcomes, seen): (Vec<(Slot, Outcome)>, Seen),
         early: SlotSet,
     ) -> Result<Result<(), i32>, VolumeError> {
-        let undo = self.undo_of(&asks);
+        let (undo, uneven) = (self.undo_of(&asks), even::set_by(&asks));
         let again = if matches!(undo, Undo::Impossible) { asks.clone() } else { Vec::new() };
         let (passage, asks, mut outcomes) = self.until_all(asks, outcomes, seen).await?;
         match judge(&outcomes) {
@@ -297,6 +298,7 @@ impl Core {
                     return Ok(Err(errno));
                 }
                 if let Taken::Back = self.take_back(undo, again, &outcomes, errno).await? {
+                    self.even_out(uneven).await;
                     return Ok(Err(errno));
                 }
             }

@@ -19,7 +19,7 @@ mod peer;
 mod units;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -55,7 +55,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 const HOLD_MIN: u64 = 500;
 const HOLD_MAX: u64 = 20_000;
 /// Rounds over what is left within a pause: what a name leads to follows in the next.
-const LAST_ROUNDS: usize = 6;
+const LAST_ROUNDS: usize = 12;
+/// So many objects are named in a message, at most.
+const SHOWN_MAX: usize = 8;
 /// Between two looks whether changes that take long are concluded.
 const SETTLING: Duration = Duration::from_millis(50);
 
@@ -159,6 +161,13 @@ struct Counts {
     changes: AtomicU64,
 }
 
+/// What of an object is as on the others, since a name of it was found to be gone there.
+#[derive(Default)]
+struct Equal {
+    attributes: bool,
+    data: bool,
+}
+
 /// One attempt to heal a member.
 struct Attempt<'a> {
     core: &'a Arc<Core>,
@@ -173,6 +182,8 @@ struct Attempt<'a> {
     gone: Mutex<BTreeSet<ObjectId>>,
     /// Being given a name just now.
     making: Mutex<BTreeSet<ObjectId>>,
+    /// About to lose one of several names.
+    leaving: Mutex<BTreeMap<ObjectId, Equal>>,
     /// What is not known is searched for in the whole tree.
     searches: AtomicBool,
     /// Changes pause.
@@ -224,6 +235,7 @@ impl Core {
             born: Mutex::default(),
             gone: Mutex::default(),
             making: Mutex::default(),
+            leaving: Mutex::default(),
             searches: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             counts: Counts::default(),
@@ -412,7 +424,9 @@ impl Attempt<'_> {
 
     /// Sees to all that is behind once; what changes meanwhile, and what follows, is behind again.
     async fn round(&self, until: Option<Instant>) -> Result<()> {
-        let Touched { places, objects, data, born, gone, seen, .. } = lock(&self.core.healing.frontier).take(self.slot);
+        let Touched { places, renamed, objects, data, born, gone, seen } =
+            lock(&self.core.healing.frontier).take(self.slot);
+        self.leaving().retain(|id, _| !renamed.contains(id));
         lock_set(&self.born).extend(born);
         lock_set(&self.gone).extend(gone);
         self.heard(seen);
@@ -470,7 +484,10 @@ impl Attempt<'_> {
     async fn stuck(&self) -> Halt {
         let left = lock(&self.core.healing.frontier).take(self.slot);
         tracing::warn!(slot = %self.slot, ?left, "catch-up is stuck");
-        self.halt(Side::Target, "it does not become equal")
+        let (names, files) = (left.places.len(), left.data.len());
+        let objects: Vec<String> = left.objects.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let why = format!("it does not become equal: {names} names, {files} files, objects {}", objects.join(" "));
+        self.halt(Side::Target, &why)
     }
 
     fn left(&self) -> usize {
@@ -497,6 +514,17 @@ impl Attempt<'_> {
     /// Whether the member cannot have it but from this attempt.
     fn is_new(&self, id: ObjectId) -> bool {
         lock_set(&self.born).contains(&id)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Equal>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is equal of an object that is about to lose a name.
+    fn note_equal(&self, id: ObjectId, note: impl FnOnce(&mut Equal)) {
+        if let Some(equal) = self.leaving().get_mut(&id) {
+            note(equal);
+        }
     }
 
     fn may_be_gone(&self, id: ObjectId) -> bool {
@@ -567,6 +595,7 @@ impl Attempt<'_> {
             change,
         };
         self.counts.changes.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!(slot = %self.slot, ?request, "change");
         Ok(self.ask(Side::Target, &request, &payload).await?.map(|response| response.reply))
     }
 

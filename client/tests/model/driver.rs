@@ -113,7 +113,6 @@ impl<'a> Driver<'a> {
     /// Random operations, while one server after another is away for so long that nobody waits for it, and comes back. The kernel
     /// forgets nothing meanwhile.
     pub async fn run_with_absences(&mut self, absences: usize) {
-        self.all_times = false;
         for _ in 0..absences {
             let slot = self.rng.below(self.cluster.config.servers.len() as u64) as usize;
             let (node, back) = (&self.cluster.nodes[slot], self.back());
@@ -144,7 +143,7 @@ impl<'a> Driver<'a> {
             let slot = (0..).map(|_| self.rng.below(servers as u64) as usize).find(|slot| *slot != last).expect("some");
             last = slot;
             // Those that were interrupted too often are left alone for a while.
-            let all_current = |driver: &Self| driver.count("member dropped") <= driver.count("member caught up");
+            let all_current = |driver: &Self| (0..servers).all(|slot| !driver.is_behind(slot));
             self.work_until(all_current, "waits for others that do not catch up", slot).await;
             let dropped = self.count("member dropped");
             self.cluster.nodes[slot].kill_and_wait().await;
@@ -177,6 +176,13 @@ impl<'a> Driver<'a> {
             // Programs do other things too: nobody catches up with ever more work on a machine that does nothing else.
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
+    }
+
+    /// Whether a server was dropped since it was brought up to date last. It may be dropped again before it is.
+    fn is_behind(&self, slot: usize) -> bool {
+        let events = self.cluster.events();
+        let last = |words: &str| events.rfind(&format!("{words}, slot {slot}:"));
+        last("member dropped") > last("member caught up")
     }
 
     fn count(&self, words: &str) -> usize {

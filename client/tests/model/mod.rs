@@ -418,7 +418,9 @@ impl Model {
             Op::SetAttr { id, set } => self.set_attr(*id, set),
             Op::FlushTimes { id, mtime, ctime } => {
                 let object = self.get_mut(*id);
-                (object.mtime, object.ctime) = (*mtime, *ctime);
+                // Without a new mtime it is only kept in memory, and a ctime does not go back: the kernel's clock has ticks.
+                object.ctime = if *mtime == object.mtime { object.ctime.max(*ctime) } else { *ctime };
+                object.mtime = *mtime;
                 vec![(*id, Touch::Given)]
             }
             Op::Write { id, offset, len, append, kill, from_cache } => {

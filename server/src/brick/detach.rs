@@ -20,7 +20,9 @@ impl<D: Disk> Brick<D> {
         self.stamp(parent)?;
         let dir = self.directory(parent)?;
         let _names = dir.names_mut();
-        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else { return Ok(Reply::Done) };
+        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else {
+            return self.done_before(&[&dir], &[id], now);
+        };
         if child.stat.nlink > 1 && child.stat.kind != Kind::Directory {
             self.unlink_one_of_many(&dir, name, id, now)?;
         } else {
@@ -48,7 +50,11 @@ impl<D: Disk> Brick<D> {
         let dir = self.directory(parent)?;
         let _names = dir.names_mut();
         if let Some(present) = self.child_meta(&dir, name)? {
-            return if resend && present.id == id { Ok(Reply::Done) } else { Err(errno(libc::EEXIST)) };
+            if !resend || present.id != id {
+                return Err(errno(libc::EEXIST));
+            }
+            self.named(id, parent, name);
+            return self.done_before(&[&dir], &[id], now);
         }
         let node = self.node(id)?;
         if !node.state().orphan {

@@ -1,10 +1,10 @@
 //! Names that go.
 
 use net_raid_proto::ids::{Name, ObjectId, Timestamp};
-use net_raid_proto::message::{Kind, Reply};
+use net_raid_proto::message::{Fault, Kind, Reply};
 
 use super::Brick;
-use super::error::{Result, errno};
+use super::error::{Error, Result, errno};
 use super::locate::Child;
 use super::node::Node;
 use crate::disk::Disk;
@@ -21,7 +21,9 @@ impl<D: Disk> Brick<D> {
         self.stamp(parent)?;
         let dir = self.directory(parent)?;
         let _names = dir.names_mut();
-        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else { return Ok(Reply::Done) };
+        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else {
+            return self.done_before(&[&dir], &[id], now);
+        };
         if child.stat.kind == Kind::Directory {
             return Err(errno(libc::EISDIR));
         }
@@ -59,6 +61,23 @@ impl<D: Disk> Brick<D> {
         self.put_meta(node, &mut state, meta)
     }
 
+    /// A change of names was done before the brick was stopped, perhaps without the times that go with it. Of objects that it does
+    /// not know where they are any more it leaves them.
+    pub(super) fn done_before(&self, dirs: &[&Node<D>], objects: &[ObjectId], now: Timestamp) -> Result<Reply> {
+        for dir in dirs {
+            self.touch_names(dir, now)?;
+        }
+        for id in objects {
+            match self.node(*id) {
+                Ok(node) => self.touch_outside(&node, now)?,
+                Err(Error::Fault(Fault::Unresolved(_))) => {}
+                Err(error) if error.number() == Some(libc::ESTALE) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Reply::Done)
+    }
+
     /// The object that a name must have before it is removed; `None` when that was done already.
     pub(super) fn child_to_remove(
         &self,
@@ -91,7 +110,9 @@ impl<D: Disk> Brick<D> {
         self.stamp(parent)?;
         let dir = self.directory(parent)?;
         let _names = dir.names_mut();
-        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else { return Ok(Reply::Done) };
+        let Some(child) = self.child_to_remove(&dir, name, id, resend)? else {
+            return self.done_before(&[&dir], &[id], now);
+        };
         if child.stat.kind != Kind::Directory {
             return Err(errno(libc::ENOTDIR));
         }

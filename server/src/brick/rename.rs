@@ -52,9 +52,18 @@ impl<D: Disk> Brick<D> {
         let present = self.child(&to, new_name)?;
         let source = self.child_meta(&from, name)?;
         if source.as_ref().is_none_or(|meta| meta.id != id) {
-            let done = resend && present.is_some_and(|child| child.meta.id == id);
-            let missing = if source.is_none() { libc::ENOENT } else { libc::ESTALE };
-            return if done { Ok(Reply::Done) } else { Err(errno(missing)) };
+            if !resend || present.is_none_or(|child| child.meta.id != id) {
+                return Err(errno(if source.is_none() { libc::ENOENT } else { libc::ESTALE }));
+            }
+            self.named(id, new_parent, new_name);
+            let other = match target {
+                RenameTarget::Replace { id: other, .. } | RenameTarget::Exchange { id: other } => other,
+                RenameTarget::Absent => id,
+            };
+            if matches!(target, RenameTarget::Exchange { .. }) {
+                self.named(other, parent, name);
+            }
+            return self.done_before(&[&from, &to], &[id, other], now);
         }
         self.move_name(&ends, id, target, present, now)?;
         self.touch_names(&from, now)?;

@@ -30,19 +30,18 @@ impl Attempt<'_> {
         Ok(again)
     }
 
-    /// `false` when the member does not have it yet.
+    /// `false` when the member does not have it yet, or by other names.
     async fn equal_object(&self, id: ObjectId) -> Result<bool> {
         let source = Side::Source(self.source()?);
         let wanted = match self.find_object(source, id).await? {
             Found::There(wanted) => wanted,
-            Found::Gone => return Ok(true),
+            Found::Gone => {
+                self.note_equal(id, |equal| equal.attributes = true);
+                return Ok(true);
+            }
             Found::Unsure => return Ok(false),
         };
         let Some(found) = self.entry(Side::Target, id).await? else { return Ok(false) };
-        if wanted.attr.kind != Kind::Directory && wanted.attr.nlink != found.attr.nlink {
-            // Some name of it is another object there, or not yet seen to.
-            return Ok(false);
-        }
         let (Some(xattrs), Some(has)) =
             futures_util::future::try_join(self.xattrs(source, id), self.xattrs(Side::Target, id)).await?
         else {
@@ -56,10 +55,12 @@ impl Attempt<'_> {
         if changed && !self.set_xattrs(&wanted, &has, &xattrs).await? {
             return Ok(false);
         }
-        if resized || changed || told(&wanted.attr) != told(&found.attr) {
-            return self.set_attributes(&wanted).await;
+        if (resized || changed || told(&wanted.attr) != told(&found.attr)) && !self.set_attributes(&wanted).await? {
+            return Ok(false);
         }
-        Ok(true)
+        self.note_equal(id, |equal| equal.attributes = true);
+        // Else some name of it is another object there, or not yet seen to.
+        Ok(wanted.attr.kind == Kind::Directory || wanted.attr.nlink == found.attr.nlink)
     }
 
     /// Whether the object is there.

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use net_raid_proto::ids::{Generation, ObjectId};
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
@@ -26,6 +27,8 @@ const RUN: usize = 16;
 const RUNS: usize = 4;
 /// A log with more bytes than this is emptied before more is written.
 const LOG_FULL: u64 = 128 << 20;
+/// Between two looks whether what is read is still to be read.
+const TOUCHED_AGAIN: Duration = Duration::from_millis(20);
 
 impl Attempt<'_> {
     /// Makes the bytes of files equal. Returns what has to be seen to again.
@@ -42,7 +45,10 @@ impl Attempt<'_> {
                 continue;
             }
             let done = files.iter().map(|(id, stripes)| self.equal_file(*id, stripes));
-            for left in futures_util::future::try_join_all(done).await? {
+            for ((id, stripes), left) in files.iter().zip(futures_util::future::try_join_all(done).await?) {
+                if *stripes == Stripes::Any && left.is_empty() {
+                    self.note_equal(*id, |equal| equal.data = true);
+                }
                 again.add(left);
             }
             self.check_open()?;
@@ -117,8 +123,13 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let needs: Vec<StripeNeed> = run.iter().map(|behind| self.need(file, behind.unit)).collect();
+        let gathered = tokio::select! {
+            biased;
+            () = self.is_touched(file.id, stripes) => return Ok(false),
+            gathered = self.core.gather(file, needs) => gathered,
+        };
         let Gathered { stripes: units, damage } =
-            self.core.gather(file, needs).await.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
+            gathered.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
         self.core.repair_later(file, damage);
         // A write that came by may have been read in part.
         if self.has_data(file.id, stripes) {
@@ -167,6 +178,13 @@ impl Attempt<'_> {
             }
         }
         self.done(answer)
+    }
+
+    /// Waits until a file is being changed there, or its names are: if it is gone, who reads it waits for servers that have it.
+    async fn is_touched(&self, id: ObjectId, stripes: (u64, u64)) {
+        while !self.has_data(id, stripes) && !self.is_moving(id) {
+            sleep(TOUCHED_AGAIN).await;
+        }
     }
 
     /// Whether a change of a file was made; not if the file is not there yet.

@@ -9,7 +9,7 @@ use net_raid_proto::message::{Change, Entry, Kind, NewObject, Reply, Request};
 
 use super::behind::{Place, Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
-use super::{Attempt, Result, TOGETHER, lock_set};
+use super::{Attempt, Equal, Result, TOGETHER, lock_set};
 use crate::volume::query::nonsense;
 
 fn has_many_names(entry: &Entry) -> bool {
@@ -26,6 +26,8 @@ enum Put {
     Nothing,
     /// It has to wait for something else.
     Later,
+    /// An object with several names, which the member may have where nobody came by.
+    Missing,
 }
 
 impl Attempt<'_> {
@@ -36,30 +38,59 @@ impl Attempt<'_> {
         let going = self.by_depth(Side::Target, going);
         for (_, places) in going.into_iter().rev() {
             for places in places.chunks(TOGETHER) {
-                futures_util::future::try_join_all(places.iter().map(|place| self.take_out(place))).await?;
+                let taken = futures_util::future::try_join_all(places.iter().map(|place| self.take_out(place))).await?;
+                taken.into_iter().for_each(|first| more.add(first));
             }
         }
         let mut levels = self.by_depth(Side::Source(self.source()?), places.into_iter().collect());
+        let mut missing = Vec::new();
         while let Some((depth, places)) = levels.pop_first() {
             let mut deeper = Vec::new();
             for places in places.chunks(TOGETHER) {
-                let puts = futures_util::future::try_join_all(places.iter().map(|place| self.put_in(place))).await?;
+                let puts = places.iter().map(|place| self.put_in(place, false));
+                let puts = futures_util::future::try_join_all(puts).await?;
                 for (place, put) in places.iter().zip(puts) {
-                    deeper.extend(self.note_put(place, put, &mut more).await?);
+                    match put {
+                        Put::Missing => missing.push(place.clone()),
+                        put => deeper.extend(self.note_put(place, put, &mut more).await?),
+                    }
                 }
             }
             if !deeper.is_empty() {
                 levels.entry(depth + 1).or_default().extend(deeper);
             }
         }
+        if !missing.is_empty() {
+            // Not before: while directories come and go there, a search may miss what is in them.
+            self.come_by_all().await?;
+            for place in &missing {
+                let put = self.put_in(place, true).await?;
+                self.note_put(place, put, &mut more).await?;
+            }
+        }
         Ok(more)
+    }
+
+    /// Has the member come by all that it has, in the tree and outside.
+    async fn come_by_all(&self) -> Result<()> {
+        let mut waiting = vec![ObjectId::ROOT];
+        let outside = self.orphans(Side::Target).await?;
+        waiting.extend(outside.iter().filter(|found| found.kind == Kind::Directory).map(|found| found.id));
+        while !waiting.is_empty() {
+            let some = waiting.split_off(waiting.len().saturating_sub(TOGETHER));
+            let reads = some.iter().map(|id| self.names_of(Side::Target, *id));
+            let found = futures_util::future::try_join_all(reads).await?;
+            let entries = found.iter().flatten().flatten();
+            waiting.extend(entries.filter(|entry| entry.kind == Kind::Directory).map(|entry| entry.id));
+        }
+        Ok(())
     }
 
     /// Notes what follows from a place that was seen to; places that follow are returned.
     async fn note_put(&self, place: &Place, put: Put, more: &mut Touched) -> Result<Vec<Place>> {
         let (entry, made) = match put {
             Put::Right(_, false) | Put::Nothing => return Ok(Vec::new()),
-            Put::Later => {
+            Put::Later | Put::Missing => {
                 more.places.insert(place.clone());
                 return Ok(Vec::new());
             }
@@ -86,36 +117,52 @@ impl Attempt<'_> {
         levels
     }
 
-    /// Takes away what the member has at a place and the others do not.
-    async fn take_out(&self, place: &Place) -> Result<()> {
+    /// Takes away what the member has at a place and the others do not. Returns what has to be seen to before or after that.
+    async fn take_out(&self, place: &Place) -> Result<Touched> {
+        let mut first = Touched::default();
         let source = Side::Source(self.source()?);
         let (wanted, found) =
             futures_util::future::try_join(self.find(source, place), self.lookup(Side::Target, place)).await?;
         let wanted = match wanted {
             Found::There(wanted) => Some(wanted),
             Found::Gone => None,
-            Found::Unsure => return Ok(()),
+            Found::Unsure => return Ok(first),
         };
         let Some(found) = found.filter(|found| wanted.is_none_or(|wanted| wanted.id != found.id)) else {
-            return Ok(());
+            return Ok(first);
         };
+        if has_many_names(&found) && !self.may_leave(&found) {
+            first.places.insert(place.clone());
+            first.objects.insert(found.id);
+            if found.attr.kind == Kind::File {
+                first.add_data(found.id, Stripes::Any);
+            }
+            return Ok(first);
+        }
         let change = Change::Detach { parent: place.0, name: place.1.clone(), id: found.id };
         self.lost_sight(found.id);
-        if found.attr.kind != Kind::Directory && found.attr.nlink > 1 {
-            // Its changes may have left stamps along this name only.
-            let mut touched = Touched::default();
-            touched.objects.insert(found.id);
-            if found.attr.kind == Kind::File {
-                touched.add_data(found.id, Stripes::Any);
-            }
-            self.add(touched);
-        }
         self.change(self.core.world.clock.now(), change, Bytes::new()).await?;
-        Ok(())
+        // Both have other times now.
+        first.objects.extend([place.0, found.id]);
+        Ok(first)
     }
 
-    /// Puts at a place what the others have there.
-    async fn put_in(&self, place: &Place) -> Result<Put> {
+    /// Whether an object that keeps other names may lose one. Its changes may have left stamps along this name only, so that the next
+    /// attempt, which does not find the name any more, would not find them: it has to be equal before.
+    fn may_leave(&self, found: &Entry) -> bool {
+        let is_equal = !self.is_moving(found.id) && {
+            let leaving = self.leaving();
+            let is_file = found.attr.kind == Kind::File;
+            leaving.get(&found.id).is_some_and(|equal| equal.attributes && (equal.data || !is_file))
+        };
+        if !is_equal {
+            self.leaving().insert(found.id, Equal::default());
+        }
+        is_equal
+    }
+
+    /// Puts at a place what the others have there; `searched` when the member came by all that it has.
+    async fn put_in(&self, place: &Place, searched: bool) -> Result<Put> {
         let source = Side::Source(self.source()?);
         let wanted = match self.find(source, place).await? {
             Found::There(wanted) => wanted,
@@ -135,22 +182,20 @@ impl Attempt<'_> {
         if !lock_set(&self.making).insert(wanted.id) {
             return Ok(Put::Later);
         }
-        let put = self.make_name(source, place, wanted.clone()).await;
+        let put = self.make_name(source, place, wanted.clone(), searched).await;
         lock_set(&self.making).remove(&wanted.id);
         put
     }
 
-    async fn make_name(&self, source: Side, place: &Place, wanted: Entry) -> Result<Put> {
+    async fn make_name(&self, source: Side, place: &Place, wanted: Entry, searched: bool) -> Result<Put> {
         let (parent, name) = place.clone();
         let id = wanted.id;
         let is_dir = wanted.attr.kind == Kind::Directory;
-        let (change, made) = match self.elsewhere(&wanted).await? {
+        let may_be_there = has_many_names(&wanted) && (!self.is_new(id) || self.has_met(id));
+        let (change, made) = match self.known(id).await? {
             Some(found) if is_dir || found.attr.nlink == 0 => (Change::Attach { id, parent, name }, false),
             Some(_) => (Change::Link { id, parent, name }, false),
-            // It may be in a directory that was taken out a moment ago, where nobody comes by it.
-            None if has_many_names(&wanted) && !self.is_new(id) && self.is_any_dir_out().await? => {
-                return Ok(Put::Later);
-            }
+            None if may_be_there && !searched => return Ok(Put::Missing),
             None => (Change::Create { parent, name, id, spec: Box::new(self.spec(source, &wanted).await?) }, is_dir),
         };
         match self.try_change(wanted.attr.ctime, change, Bytes::new()).await? {
@@ -160,22 +205,6 @@ impl Attempt<'_> {
             Err(errno) => return Err(self.refused(Side::Target, "making a name", errno)),
         }
         Ok(if made { Put::Made(wanted) } else { Put::Right(wanted, true) })
-    }
-
-    /// An object that the member has outside of the tree, or by another name.
-    async fn elsewhere(&self, wanted: &Entry) -> Result<Option<Entry>> {
-        let known = self.known(wanted.id).await?;
-        // Its other name may be where nothing was changed, so that nobody has come by.
-        if known.is_some() || !has_many_names(wanted) || self.is_new(wanted.id) && !self.has_met(wanted.id) {
-            Ok(known)
-        } else {
-            self.entry(Side::Target, wanted.id).await
-        }
-    }
-
-    /// Whether the member keeps a directory outside of the tree.
-    async fn is_any_dir_out(&self) -> Result<bool> {
-        Ok(self.orphans(Side::Target).await?.iter().any(|found| found.kind == Kind::Directory))
     }
 
     async fn spec(&self, source: Side, entry: &Entry) -> Result<NewObject> {

@@ -62,7 +62,8 @@ impl Attempt<'_> {
                 self.note_orphan(&mut walk, &entry);
             }
         }
-        outside.iter().for_each(|entry| self.note_orphan(&mut walk, entry));
+        // What the others have neither there nor by a name is removed. Without that there may be very many: of an attempt that broke off.
+        outside.iter().filter(|entry| kept.contains(&entry.id)).for_each(|entry| self.note_orphan(&mut walk, entry));
         let needed = |id: &ObjectId| walk.changed.contains(id) || kept.contains(id);
         let inner = walk.inner.into_iter().filter(|(_, id)| needed(id)).map(|(place, _)| place);
         walk.found.places.extend(inner);

@@ -167,6 +167,19 @@ impl View {
     }
 }
 
+/// Objects with names that some view does not show: these are in directories that are the same on all members, so that
+/// all members have the object.
+pub(super) fn hidden(views: &[(Slot, View)]) -> BTreeSet<ObjectId> {
+    let more_links = |(_, view): &(Slot, View)| {
+        let mut shown: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        view.places().for_each(|(_, id)| *shown.entry(id).or_default() += 1);
+        let others = view.objects.values().filter(|entry| entry.attr.kind != Kind::Directory);
+        let hidden = others.filter(|entry| entry.attr.nlink > shown.get(&entry.id).copied().unwrap_or(0));
+        hidden.map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    views.iter().flat_map(more_links).collect()
+}
+
 /// Plans the steps that make the names of all members equal.
 pub(in crate::volume) fn plan(views: &[(Slot, View)]) -> Plan {
     let differing = differing(views);
@@ -184,7 +197,8 @@ pub(in crate::volume) fn plan(views: &[(Slot, View)]) -> Plan {
         wanted.extend(chosen.filter(|(_, id)| can_stay(views, view, *id)));
     }
     let named: BTreeSet<ObjectId> = wanted.values().copied().collect();
-    plan.gone.retain(|id| !named.contains(id));
+    let hidden = hidden(views);
+    plan.gone.retain(|id| !named.contains(id) && !hidden.contains(id));
     // A directory that stays takes the times of a member that has done what is done now.
     for place in &differing {
         let slot = views.iter().find_map(|(_, view)| plan.source.get(&view.at(place)?).copied());

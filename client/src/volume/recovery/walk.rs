@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
 use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, NameSum, Reply, Request};
 
-use super::names::View;
+use super::names::{View, hidden};
 use super::{Recovery, Result, SHOW_MAX, TOGETHER, Trouble};
 
 /// What one member has, by its slot.
@@ -79,19 +79,6 @@ fn missing(views: &[(Slot, View)], asked: &BTreeSet<Question>) -> Vec<Question> 
         absent.filter(|question| !asked.contains(question)).collect::<Vec<_>>()
     };
     views.iter().flat_map(absent).collect()
-}
-
-/// Objects with names that some view does not show: these are in directories that are the same on all members, so that
-/// all members have the object.
-fn hidden(views: &[(Slot, View)]) -> BTreeSet<ObjectId> {
-    let more_links = |(_, view): &(Slot, View)| {
-        let mut shown: BTreeMap<ObjectId, u32> = BTreeMap::new();
-        view.places().for_each(|(_, id)| *shown.entry(id).or_default() += 1);
-        let others = view.objects.values().filter(|entry| entry.attr.kind != Kind::Directory);
-        let hidden = others.filter(|entry| entry.attr.nlink > shown.get(&entry.id).copied().unwrap_or(0));
-        hidden.map(|entry| entry.id).collect::<Vec<_>>()
-    };
-    views.iter().flat_map(more_links).collect()
 }
 
 fn of(questions: &[Question], slot: Slot) -> Vec<ObjectId> {

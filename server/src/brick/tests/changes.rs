@@ -206,6 +206,33 @@ fn renames_move_replace_and_exchange() {
     }
 }
 
+/// A brick that is killed between a change of names and the times that go with it has the disk's own time there.
+#[test]
+fn a_change_of_names_that_was_done_gets_its_times_when_it_is_sent_again() {
+    for mut rig in Rig::both() {
+        ["a", "b", "c", "d"].iter().zip(10..).for_each(|(text, number)| rig.file(text, number));
+        let changes = [
+            rig.rename("a", 10, "e", RenameTarget::Absent),
+            rig.rename("b", 11, "e", RenameTarget::Replace { id: id(10), keep: true }),
+            rig.rename("e", 11, "c", RenameTarget::Exchange { id: id(12) }),
+            rig.unlink("d", 13, false),
+            Change::Detach { parent: ROOT, name: name("c"), id: id(11) },
+            Change::Attach { parent: ROOT, name: name("c"), id: id(11) },
+        ];
+        for change in changes {
+            rig.now.secs += 10;
+            rig.change(change.clone());
+            rig.restart();
+            std::fs::File::open(rig.path("")).and_then(|dir| dir.set_modified(std::time::UNIX_EPOCH)).expect("set");
+            rig.resend = true;
+            rig.change(change.clone());
+            rig.resend = false;
+            assert_eq!(rig.entry(ROOT).attr.mtime, rig.now, "{change:?}");
+        }
+        assert_eq!(rig.entry(id(11)).attr.ctime, rig.now);
+    }
+}
+
 #[test]
 fn directories_replace_empty_directories_and_take_their_children_along() {
     for mut rig in Rig::both() {

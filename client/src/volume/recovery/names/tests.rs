@@ -127,6 +127,23 @@ fn a_file_that_one_member_lacks_goes_and_a_directory_is_made() {
     assert_eq!(tree(&views[1].1), expected);
 }
 
+/// What it has of attributes is made equal too: taking a name away changed its times.
+#[test]
+fn a_file_that_loses_one_name_and_keeps_one_that_nobody_read_is_not_gone() {
+    let mut views = views(&[file("f", 10)], &[1, 1]);
+    for (_, view) in &mut views {
+        view.objects.get_mut(&ObjectId(10)).unwrap().attr.nlink = 2;
+    }
+    let (_, second) = &mut views[1];
+    second.dirs.get_mut(&ROOT).unwrap().clear();
+    second.objects.get_mut(&ObjectId(10)).unwrap().attr.nlink = 1;
+    views.swap(0, 1);
+    let plan = plan(&views);
+    assert_eq!(plan.gone, BTreeSet::new());
+    let detach = Step { what: What::Detach, place: root("f"), id: ObjectId(10) };
+    assert_eq!(plan.steps, [(Slot(1), vec![]), (Slot(0), vec![detach])]);
+}
+
 #[test]
 fn changes_that_have_nothing_to_do_with_each_other_are_judged_apart() {
     // The first has replaced, the second has removed; neither has done what the other did.
