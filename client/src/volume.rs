@@ -27,6 +27,7 @@ mod read;
 mod record;
 mod recovery;
 mod resize;
+mod scrub;
 mod seek;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ use heal::Healing;
 use hedge::Hedges;
 use members::Members;
 use patience::Overdue;
+use scrub::Scrubs;
 
 /// Tells where objects are, for bricks that forgot.
 pub trait PathSource: Send + Sync {
@@ -96,6 +98,7 @@ struct Core {
     next_transaction: AtomicU64,
     cache: BlockCache,
     hedges: Hedges,
+    scrubs: Scrubs,
 }
 
 impl Core {
@@ -312,6 +315,11 @@ impl Volume {
         while self.core.members.check_owned().is_ok() {
             seen.changed().await;
         }
+    }
+
+    /// Has everything on all members read, compared and put right, at full speed; does not wait. The errorlog tells of it.
+    pub fn scrub(&self) {
+        self.core.scrubs.want();
     }
 
     /// The last handle of an object is closed; does not wait.
