@@ -8,29 +8,35 @@
 //!
 //! What only moved between two answers is not touched therefore. See docs/decisions/scrub.md.
 
+mod compare;
 mod data;
+mod names;
 mod peer;
 mod stripe;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use net_raid_proto::ids::Slot;
-use net_raid_proto::message::{Entry, Kind};
+use net_raid_proto::message::{Entry, Request};
 use tokio::sync::{Notify, OwnedRwLockWriteGuard};
 use tokio::time::{Instant, sleep};
 
 use super::Core;
 use crate::events::Event;
 use crate::layout::SlotSet;
+use names::Dir;
 use peer::Spot;
 
 /// Times that changes are asked to pause before something that differs is left for the next scrub.
 const PAUSES: u32 = 20;
 /// Between two of them.
 const PAUSE_AGAIN: Duration = Duration::from_millis(50);
+
+/// So many mended objects are remembered.
+const TOUCHED_MAX: usize = 100_000;
 
 /// Whether the volume is to be scrubbed.
 #[derive(Default)]
@@ -68,6 +74,8 @@ struct Counts {
 struct Pass<'a> {
     core: &'a Arc<Core>,
     counts: Counts,
+    /// What was mended; of more than [`TOUCHED_MAX`] the digests for people come when it is next closed.
+    touched: Mutex<Vec<(Slot, Spot)>>,
 }
 
 impl Core {
@@ -79,7 +87,7 @@ impl Core {
     async fn scrub(self: &Arc<Core>) {
         let begun = Instant::now();
         self.log(None, &Event::ScrubStarted);
-        let pass = Pass { core: self, counts: Counts::default() };
+        let pass = Pass { core: self, counts: Counts::default(), touched: Mutex::default() };
         match pass.run().await {
             Ok(()) => self.log(
                 None,
@@ -109,7 +117,7 @@ async fn keep(core: Weak<Core>, wanted: Arc<Notify>) {
 
 impl Pass<'_> {
     async fn run(&self) -> Result<(), Halt> {
-        let mut waiting = vec![Spot::root()];
+        let mut waiting = vec![Dir { spot: Spot::root(), times: None }];
         while let Some(dir) = waiting.pop() {
             self.check_open()?;
             self.scrub_directory(&dir, &mut waiting).await?;
@@ -117,38 +125,12 @@ impl Pass<'_> {
         if self.counts.mended.load(Relaxed) > 0 {
             // What was mended is in its place, and durable.
             self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
-        }
-        Ok(())
-    }
-
-    async fn scrub_directory(&self, dir: &Spot, waiting: &mut Vec<Spot>) -> Result<(), Halt> {
-        let mut listed = Err(Halt(format!("{} cannot be read", dir.words())));
-        for slot in self.members().iter() {
-            match self.list(slot, dir).await {
-                Ok(entries) => {
-                    listed = Ok(entries);
-                    break;
-                }
-                Err(trouble) if trouble.is_absence() => listed = Ok(Vec::new()),
-                Err(trouble) => tracing::debug!(%slot, %trouble, "scrub"),
-            }
-        }
-        for found in listed? {
-            let Some(entry) = found.entry else { continue };
-            let spot = dir.child(found.id, &found.name);
-            match entry.attr.kind {
-                Kind::Directory => waiting.push(spot),
-                Kind::File => self.scrub_file(&spot, &entry, SlotSet::default()).await?,
-                _ => {}
-            }
+            self.end_digests().await;
         }
         Ok(())
     }
 
     async fn scrub_file(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<(), Halt> {
-        if !self.core.fits(entry) {
-            return Ok(());
-        }
         self.counts.files.fetch_add(1, Relaxed);
         self.scrub_data(spot, entry, outdated).await
     }
@@ -181,9 +163,27 @@ impl Pass<'_> {
         Ok(None)
     }
 
+    /// Bricks bring the digests for people up to date of what was mended, when it is in its place.
+    async fn end_digests(&self) {
+        let touched = std::mem::take(&mut *self.touched());
+        for (slot, spot) in touched {
+            // A digest that is missing is no damage.
+            let _ = self.ask(slot, &spot, &Request::Verify { id: spot.id }, &[], &[]).await;
+        }
+    }
+
+    fn touched(&self) -> MutexGuard<'_, Vec<(Slot, Spot)>> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Something was put right.
     fn mended(&self, slot: Slot, spot: &Spot, wrong: String, what: String) {
         self.counts.mended.fetch_add(1, Relaxed);
+        let mut touched = self.touched();
+        if touched.len() < TOUCHED_MAX {
+            touched.push((slot, spot.clone()));
+        }
+        drop(touched);
         self.core.log(Some(slot), &Event::Inconsistency { object: spot.words(), what: wrong });
         let from = self.members().without(slot).iter().map(|slot| self.core.members.server(slot).clone()).collect();
         let to = self.core.members.server(slot).clone();

@@ -185,6 +185,27 @@ impl<D: Disk> Brick<D> {
         }
     }
 
+    /// Whether there is a record file.
+    pub(super) fn has_side(&self, id: ObjectId) -> Result<bool> {
+        let (bucket, name) = side_path(id);
+        match self.disk.open(&self.areas()?.records, &[&bucket, &name]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The record file of a file of which nobody knows what was written: of the records of its first `len` bytes, those that it
+    /// does not have are unknown.
+    pub(super) fn doubt_side(&self, id: ObjectId, len: u64) -> Result<()> {
+        let (bucket, name) = side_path(id);
+        match self.disk.open(&self.areas()?.records, &[&bucket, &name]) {
+            Ok((side, stat)) => self.fill_unknown(&side, stat.size / RECORD_LEN as u64, len),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.make_lost_side(id, len).map(drop),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A record file of which nobody knows what was written in the first `len` bytes.
     fn make_lost_side(&self, id: ObjectId, len: u64) -> Result<D::Handle> {
         let side = self.make_side(id)?;

@@ -74,11 +74,6 @@ impl Pass<'_> {
             }
             from = next;
         }
-        if !findings.mended.is_empty() {
-            // Bricks bring the digest of the file up to date.
-            let release = Request::Release { id: spot.id };
-            join_all(self.members().iter().map(|slot| self.ask(slot, spot, &release, &[], &[]))).await;
-        }
         self.report(spot, &findings);
         Ok(())
     }

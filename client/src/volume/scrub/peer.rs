@@ -69,7 +69,7 @@ impl std::fmt::Display for Trouble {
 
 pub(super) type Answer<T> = std::result::Result<T, Trouble>;
 
-fn unexpected() -> Trouble {
+pub(super) fn unexpected() -> Trouble {
     Trouble::Lost(nonsense().to_string())
 }
 
