@@ -158,12 +158,12 @@ impl Volume {
         self.core.layout
     }
 
-    /// Finds a name (on one member).
+    /// Finds a name (on all members together).
     ///
     /// # Errors
     /// ENOENT, or EIO beyond the redundancy.
     pub async fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Entry, VolumeError> {
-        self.core.entry(parent, &Request::Lookup { parent, name: name.clone() }).await
+        self.core.lookup(parent, name).await
     }
 
     /// Attributes as the bricks have them.
@@ -174,12 +174,12 @@ impl Volume {
         self.core.entry(id, &Request::GetAttr { id }).await
     }
 
-    /// A whole directory, in no order, without `.` and `..`.
+    /// A whole directory, in no order, without `.` and `..`. Entries on which members do not agree have no attributes.
     ///
     /// # Errors
     /// As the brick says, or EIO beyond the redundancy.
     pub async fn read_dir(&self, id: ObjectId, attributes: bool) -> Result<Vec<DirEntry>, VolumeError> {
-        self.core.read_dir(id, attributes).await
+        self.core.read_dir_of_all(id, attributes).await
     }
 
     /// Target of a symbolic link.

@@ -332,8 +332,9 @@ fn keep(rig: &Rig, brick: usize, aside: &Path) {
     sh(rig.cluster[brick].dir(), &script);
 }
 
-/// An old version of files, put back on as many bricks as may be lost, is recognised and brought up to date.
-fn old_versions_are_mended(array: Array) {
+/// Has files in two versions, the old one on as many bricks as may be lost; then `looks` sees to it that all is put right, and says
+/// what of the errorlog tells of that.
+fn old_versions_come_back(array: Array, looks: fn(&Rig) -> String) {
     Rig::run(array, Health::Healthy, |rig| {
         begin(rig);
         let aside = |brick: usize| rig.cluster.path().join(format!("aside{brick}"));
@@ -353,29 +354,105 @@ fn old_versions_are_mended(array: Array) {
         }
         rig.cluster.restart(&array.victims());
         rig.client.mount();
-        let first = scrub(rig);
-        assert_eq!(first.damaged, 0, "{}", first.log);
+        let log = looks(rig);
         for brick in array.victims() {
             let address = rig.cluster[brick].address();
-            assert!(first.lines(&[&address, "inconsistency found: /large"]) > 0, "{address}:\n{}", first.log);
-            assert!(first.lines(&[&address, "older version"]) > 0, "{address}:\n{}", first.log);
+            let told = |line: &&str| line.contains(&address) && line.contains("/large: it is an older version");
+            assert!(log.lines().any(|line| told(&line)), "{address}:\n{log}");
         }
         let second = scrub(rig);
         assert_eq!((second.mended, second.damaged), (0, 0), "once more:\n{}", second.log);
         rig.client.unmount();
         let now: Vec<_> = rig.cluster.iter().map(|brick| seen(brick.dir())).collect();
         let differs = before.iter().zip(&now).find_map(|(before, now)| difference(before, now));
-        assert_eq!(differs, None, "{}", first.log);
+        assert_eq!(differs, None, "{log}");
         rig.client.mount();
         let others = (0..array.bricks).filter(|brick| !array.victims().contains(brick)).take(array.losses());
         rig.cluster.kill9(&others.collect::<Vec<_>>());
-        assert_eq!(fs::read(rig.path("d/small")).unwrap(), b"new");
-        let file = File::open(rig.path("large")).unwrap();
-        for at in [0, 4 * array.stripe_bytes()] {
-            verify_range(&file, Pattern::of(2), at, 100_000).unwrap();
-        }
-        verify_range(&file, Pattern::of(1), 100_000, 4 * array.stripe_bytes() - 100_000).unwrap();
+        reads_the_new_version(rig);
     });
+}
+
+fn reads_the_new_version(rig: &Rig) {
+    let file = File::open(rig.path("large")).unwrap();
+    forget(&file);
+    let stripe = rig.array.stripe_bytes();
+    for at in [0, 4 * stripe] {
+        verify_range(&file, Pattern::of(2), at, 100_000).unwrap();
+    }
+    verify_range(&file, Pattern::of(1), 100_000, 4 * stripe - 100_000).unwrap();
+    assert_eq!(fs::read(rig.path("d/small")).unwrap(), b"new");
+}
+
+fn old_versions_are_mended(array: Array) {
+    old_versions_come_back(array, |rig| {
+        let first = scrub(rig);
+        assert_eq!(first.damaged, 0, "{}", first.log);
+        first.log
+    });
+}
+
+/// Nobody asked for a scrub: the first open is enough.
+fn old_versions_are_never_served(array: Array) {
+    old_versions_come_back(array, |rig| {
+        // As a program does that lists a directory and opens what is there.
+        sh(&rig.root(), "ls -l . d");
+        reads_the_new_version(rig);
+        let log = rig.client.errorlog();
+        let last = rig.array.victims().into_iter().map(|brick| rig.cluster[brick].address()).next_back().expect("one");
+        log.expect(&[&last, "repaired: /large", "blocks"], SCRUBBED_WITHIN);
+        // What was not opened yet, and what is under way.
+        scrub(rig);
+        log.text()
+    });
+}
+
+#[test]
+fn old_versions_are_never_served_raid1x2() {
+    old_versions_are_never_served(Array::RAID1);
+}
+
+#[test]
+fn old_versions_are_never_served_raid5x3() {
+    old_versions_are_never_served(Array::RAID5);
+}
+
+#[test]
+fn old_versions_are_never_served_raid6x4() {
+    old_versions_are_never_served(Array::RAID6_NARROW);
+}
+
+/// What a server has lost is found by its name, and read, before anybody asks for a scrub.
+fn lost_files_are_found(array: Array) {
+    Rig::run(array, Health::Healthy, |rig| {
+        begin(rig);
+        rig.client.unmount();
+        for brick in array.victims() {
+            sh(rig.cluster[brick].dir(), "rm -r d large");
+        }
+        rig.client.mount();
+        sh(&rig.root(), "ls -l d | grep -q small; test $(cat d/small) = small; test $(cat d/deep/x) = x");
+        verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+        scrub(rig);
+        let second = scrub(rig);
+        assert_eq!((second.mended, second.damaged), (0, 0), "once more:\n{}", second.log);
+        others_go(rig);
+    });
+}
+
+#[test]
+fn lost_files_are_found_raid1x2() {
+    lost_files_are_found(Array::RAID1);
+}
+
+#[test]
+fn lost_files_are_found_raid5x3() {
+    lost_files_are_found(Array::RAID5);
+}
+
+#[test]
+fn lost_files_are_found_raid6x4() {
+    lost_files_are_found(Array::RAID6_NARROW);
 }
 
 #[test]

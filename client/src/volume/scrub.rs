@@ -10,6 +10,7 @@
 
 mod compare;
 mod data;
+mod first;
 mod names;
 mod peer;
 mod stripe;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use super::Core;
 use crate::events::Event;
 use crate::layout::SlotSet;
+use first::Doubts;
 use names::Dir;
 use peer::Spot;
 
@@ -43,6 +45,8 @@ const TOUCHED_MAX: usize = 100_000;
 pub(super) struct Scrubs {
     wanted: Arc<Notify>,
     closed: AtomicBool,
+    /// What is not believed until it was scrubbed.
+    pub(super) doubts: Doubts,
 }
 
 impl Scrubs {
@@ -87,7 +91,7 @@ impl Core {
     async fn scrub(self: &Arc<Core>) {
         let begun = Instant::now();
         self.log(None, &Event::ScrubStarted);
-        let pass = Pass { core: self, counts: Counts::default(), touched: Mutex::default() };
+        let pass = Pass::new(self);
         match pass.run().await {
             Ok(()) => self.log(
                 None,
@@ -112,6 +116,12 @@ async fn keep(core: Weak<Core>, wanted: Arc<Notify>) {
             return;
         }
         core.scrub().await;
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(core: &'a Arc<Core>) -> Pass<'a> {
+        Pass { core, counts: Counts::default(), touched: Mutex::default() }
     }
 }
 

@@ -280,6 +280,27 @@ impl Pass<'_> {
         Ok(Some(found))
     }
 
+    /// Looks at one name for itself. Nothing where all agree by now; else the object as it should be, where that is known, and the
+    /// members that have an older version.
+    pub(super) async fn mend_found(
+        &self,
+        dir: &Spot,
+        name: &Name,
+        mended: &mut SlotSet,
+    ) -> Result<Option<Option<(Entry, SlotSet)>>, Halt> {
+        let before = self.look_again(dir, name).await;
+        if before.verdict == Verdict::Agree {
+            return Ok(None);
+        }
+        let mend = [Wrong::Missing, Wrong::Older, Wrong::Differs];
+        // Changes that did not pause are no reason to give it up for good.
+        let Some(found) = self.mend_name(dir, name, &before, &mend, mended).await? else { return Ok(None) };
+        if found.verdict == Verdict::Agree {
+            return Ok(None);
+        }
+        Ok(Some(found.right().map(|right| (right.clone(), found.wrong(Wrong::Older)))))
+    }
+
     /// Lets members come by objects of several names that they may have by another one.
     async fn seek_links(&self, found: &Found) {
         let Some(right) = found.right().filter(|right| right.attr.kind != Kind::Directory && right.attr.nlink > 1)
@@ -425,7 +446,7 @@ impl Pass<'_> {
     }
 
     /// Names that were put back have changed the times of their directory.
-    async fn equal_directory(&self, dir: &Spot, mended: SlotSet) -> Result<(), Halt> {
+    pub(super) async fn equal_directory(&self, dir: &Spot, mended: SlotSet) -> Result<(), Halt> {
         let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
         let mut right: Option<(Slot, Entry)> = None;
         for slot in self.members().iter().filter(|slot| !mended.has(*slot)) {
