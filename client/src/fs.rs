@@ -88,6 +88,11 @@ impl Fs {
         self.table.ids(|_| true)
     }
 
+    /// Has the volume scrubbed; does not wait.
+    pub fn scrub(&self) {
+        self.volume.scrub();
+    }
+
     /// Makes everything durable and closes the volume. Objects that are open without a name stay on the bricks until the
     /// next mount.
     pub async fn close(&self) {

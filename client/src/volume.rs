@@ -28,6 +28,7 @@ mod read;
 mod record;
 mod recovery;
 mod resize;
+mod scrub;
 mod seek;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ use heal::Healing;
 use hedge::Hedges;
 use members::Members;
 use patience::Overdue;
+use scrub::Scrubs;
 
 /// Tells where objects are, for bricks that forgot.
 pub trait PathSource: Send + Sync {
@@ -97,6 +99,7 @@ struct Core {
     next_transaction: AtomicU64,
     cache: BlockCache,
     hedges: Hedges,
+    scrubs: Scrubs,
 }
 
 impl Core {
@@ -156,12 +159,12 @@ impl Volume {
         self.core.layout
     }
 
-    /// Finds a name (on one member).
+    /// Finds a name (on all members together).
     ///
     /// # Errors
     /// ENOENT, or EIO beyond the redundancy.
     pub async fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Entry, VolumeError> {
-        self.core.entry(parent, &Request::Lookup { parent, name: name.clone() }).await
+        self.core.lookup(parent, name).await
     }
 
     /// Attributes as the bricks have them.
@@ -172,12 +175,12 @@ impl Volume {
         self.core.entry(id, &Request::GetAttr { id }).await
     }
 
-    /// A whole directory, in no order, without `.` and `..`.
+    /// A whole directory, in no order, without `.` and `..`. Entries on which members do not agree have no attributes.
     ///
     /// # Errors
     /// As the brick says, or EIO beyond the redundancy.
     pub async fn read_dir(&self, id: ObjectId, attributes: bool) -> Result<Vec<DirEntry>, VolumeError> {
-        self.core.read_dir(id, attributes).await
+        self.core.read_dir_of_all(id, attributes).await
     }
 
     /// Target of a symbolic link.
@@ -313,6 +316,11 @@ impl Volume {
         while self.core.members.check_owned().is_ok() {
             seen.changed().await;
         }
+    }
+
+    /// Has everything on all members read, compared and put right, at full speed; does not wait. The errorlog tells of it.
+    pub fn scrub(&self) {
+        self.core.scrubs.want();
     }
 
     /// The last handle of an object is closed; does not wait.

@@ -212,6 +212,30 @@ pub enum Request {
         /// 0, or what the page before returned.
         cursor: u64,
     },
+    /// What of an object attributes and bytes do not tell. What the brick can put right by itself, it does.
+    Verify {
+        /// The object.
+        id: ObjectId,
+    },
+    /// Puts an object back where a name is lost, or what it names has no attribute that could be read, or is another object.
+    ///
+    /// What is left of it stays. Blocks of a file whose records are lost count as damaged until they are written.
+    Restore {
+        /// Its directory.
+        parent: ObjectId,
+        /// Its name there.
+        name: Name,
+        /// Its id.
+        id: ObjectId,
+        /// Everything else.
+        spec: Box<NewObject>,
+        /// Logical size of a file.
+        size: u64,
+        /// Bytes of the brick's file.
+        brick_len: u64,
+        /// Its ctime.
+        now: Timestamp,
+    },
 }
 
 /// What changes.
@@ -555,6 +579,21 @@ pub enum Reply {
         runs: Vec<UnitRun>,
         /// Cursor of the next page; `None` at the end.
         next: Option<u64>,
+    },
+    /// To `Verify`.
+    Verified {
+        /// MD5 over the extended attributes, and the target of a symbolic link.
+        extended: [u8; 16],
+        /// How many extended attributes these are.
+        count: u32,
+        /// Its ctime as it is noted; that of attributes follows the mtime.
+        ctime: Timestamp,
+        /// Bytes of the brick's file.
+        len: u64,
+        /// A file ends as its records say.
+        sound: bool,
+        /// The digest for people was wrong, and is right now.
+        mended: bool,
     },
 }
 

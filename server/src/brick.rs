@@ -26,6 +26,7 @@ mod remove;
 mod rename;
 mod replay;
 mod resize;
+mod restore;
 pub mod sabotage;
 mod stamp;
 mod sync;
@@ -33,6 +34,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod units;
+mod verify;
 mod waiting;
 mod xattrs;
 
@@ -247,6 +249,10 @@ impl<D: Disk> Brick<D> {
             Request::ReadLog { cursor } => self.read_log(*cursor),
             Request::Release { id } => self.release(*id),
             Request::PurgeOrphans => self.purge_orphans(),
+            Request::Verify { id } => self.verify(*id),
+            Request::Restore { parent, name, id, spec, size, brick_len, now } => {
+                self.restore((*parent, name), *id, spec, (*size, *brick_len), *now)
+            }
             // Told apart in `dispatch`.
             _ => Err(Fault::Refused("not a query".into()).into()),
         }
@@ -302,6 +308,8 @@ impl<D: Disk> Brick<D> {
             | Request::ReadOrphans { .. }
             | Request::Resolve { .. }
             | Request::Allocated { .. }
+            | Request::Verify { .. }
+            | Request::Restore { .. }
             | Request::PurgeOrphans => true,
             Request::Read { id, parts } => !self.is_cached(*id, parts),
             Request::Release { id } => self.release_is_slow(*id),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::signals::{Stop, stopped};
+use super::signals::{Scrub, Stop, stopped};
 use crate::config::VolumeConfig;
 use crate::conn;
 use crate::events::{Event, EventLog};
@@ -83,10 +83,12 @@ impl Served {
     }
 
     /// Serves until the volume is unmounted or all are to end, and closes it.
-    pub(super) async fn serve(mut self, mut stop: Stop) {
+    pub(super) async fn serve(mut self, mut stop: Stop, scrub: Scrub) {
+        let fs = Arc::clone(&self.fs);
         tokio::select! {
             result = &mut self.ended => self.report(result),
             () = stopped(&mut stop) => self.unmount().await,
+            () = scrub_on(&fs, scrub) => {}
         }
         close(&self.name, &self.fs).await;
         self.events.log(&self.name, None, &Event::VolumeUnmounted);
@@ -120,6 +122,14 @@ impl Served {
             tracing::error!(volume = self.name, %error, "the mount cannot be detached");
         }
     }
+}
+
+/// Scrubs as often as that is asked for; never ends.
+async fn scrub_on(fs: &Fs, mut scrub: Scrub) {
+    while scrub.changed().await.is_ok() {
+        fs.scrub();
+    }
+    std::future::pending().await
 }
 
 async fn assemble(config: &VolumeConfig, events: &Arc<EventLog>) -> Result<Arc<Fs>, StartError> {

@@ -5,14 +5,14 @@ use tokio::task::JoinSet;
 use super::background::Verdict;
 use super::logs::Logs;
 use super::served::{Served, StartError};
-use super::signals::{self, Stop};
+use super::signals::{self, Scrub, Stop};
 use super::{EXIT_FAILED, EXIT_OK, complain};
 use crate::config::VolumeConfig;
 
 /// Mounts the volumes, gives the verdict, and serves until the last one has ended. Returns the exit code.
 pub(super) async fn run(volumes: Vec<VolumeConfig>, logs: Logs, verdict: Verdict) -> u8 {
-    let (stopper, stop) = match signals::listen(logs.clone()) {
-        Ok(pair) => pair,
+    let (stopper, stop, scrub) = match signals::listen(logs.clone()) {
+        Ok(all) => all,
         Err(error) => return super::give_up(&format!("no signal handlers: {error}"), EXIT_FAILED, verdict),
     };
     let count = volumes.len();
@@ -22,7 +22,7 @@ pub(super) async fn run(volumes: Vec<VolumeConfig>, logs: Logs, verdict: Verdict
         // Whoever started this did not wait for it (^C), so it is not wanted.
         stopper.send_replace(true);
     }
-    serve(served, &stop).await;
+    serve(served, &stop, &scrub).await;
     code
 }
 
@@ -53,10 +53,10 @@ async fn start(volumes: Vec<VolumeConfig>, logs: &Logs, stop: &Stop) -> Vec<Serv
     served
 }
 
-async fn serve(volumes: Vec<Served>, stop: &Stop) {
+async fn serve(volumes: Vec<Served>, stop: &Stop, scrub: &Scrub) {
     let mut serving = JoinSet::new();
     for volume in volumes {
-        serving.spawn(volume.serve(stop.clone()));
+        serving.spawn(volume.serve(stop.clone(), scrub.clone()));
     }
     while let Some(ended) = serving.join_next().await {
         if let Err(error) = ended {

@@ -98,6 +98,33 @@ pub enum Event {
         /// The server that has been repaired.
         to: ServerAddr,
     },
+    /// All that the members have is being read and compared.
+    ScrubStarted,
+    /// All of it was.
+    ScrubDone {
+        /// Files.
+        files: u64,
+        /// Bytes that were read on all servers together.
+        bytes: u64,
+        /// Objects on servers that were put right.
+        mended: u64,
+        /// Objects that cannot be.
+        damaged: u64,
+        /// How long it took.
+        seconds: u64,
+    },
+    /// A scrub ended early.
+    ScrubFailed {
+        /// Why.
+        reason: String,
+    },
+    /// Something is lost, or contradicts itself: it is left as it is.
+    Damaged {
+        /// The path of the object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The last client did not give the volume up: what was under way was completed or taken back, on all servers.
     Recovered {
         /// Writes that were taken back.
@@ -188,6 +215,10 @@ impl Event {
             Self::RebuildFailed { .. } => "copy to spare failed",
             Self::Inconsistency { .. } => "inconsistency found",
             Self::Repaired { .. } => "repaired",
+            Self::ScrubStarted => "scrub started",
+            Self::ScrubDone { .. } => "scrub done",
+            Self::ScrubFailed { .. } => "scrub broken off",
+            Self::Damaged { .. } => "damaged beyond repair",
             Self::Recovered { .. } => "recovered after a crash",
             Self::Forced { .. } => "started by --force",
             Self::TakenOver { .. } => "taken over by another client, nothing is written any more",
@@ -210,6 +241,8 @@ impl Event {
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
             | Self::RebuildDone { .. }
+            | Self::ScrubStarted
+            | Self::ScrubDone { .. }
             | Self::Recovered { .. }
             | Self::VolumeFormed
             | Self::VolumeMounted { .. }
@@ -222,9 +255,11 @@ impl Event {
             | Self::Replaced
             | Self::SpareUnreachable { .. }
             | Self::CatchUpFailed { .. }
+            | Self::ScrubFailed { .. }
             | Self::Inconsistency { .. }
             | Self::Repaired { .. } => Severity::Warning,
             Self::RebuildFailed { .. }
+            | Self::Damaged { .. }
             | Self::VolumeOffline { .. }
             | Self::TakenOver { .. }
             | Self::AssemblyRefused { .. } => Severity::Error,
@@ -236,6 +271,7 @@ impl Event {
         match self {
             Self::ServerLost { reason }
             | Self::SpareUnreachable { reason }
+            | Self::ScrubFailed { reason }
             | Self::VolumeOffline { reason }
             | Self::TakenOver { reason }
             | Self::Forced { reason } => Fields { reason: Some(reason), ..none },
@@ -250,9 +286,16 @@ impl Event {
             Self::MemberDropped { slot, reason }
             | Self::CatchUpFailed { slot, reason }
             | Self::RebuildFailed { slot, reason } => Fields { slot: Some(*slot), reason: Some(reason), ..none },
-            Self::Inconsistency { object, what } => Fields { object: Some(object), reason: Some(what), ..none },
+            Self::Inconsistency { object, what } | Self::Damaged { object, what } => {
+                Fields { object: Some(object), reason: Some(what), ..none }
+            }
             Self::Repaired { object, what, from, to } => {
                 Fields { object: Some(object), reason: Some(what), from: Some(list(from)), to: Some(to), ..none }
+            }
+            Self::ScrubDone { files, bytes, mended, damaged, seconds } => {
+                let counts =
+                    format!("files {files}, bytes {bytes}, mended {mended}, damaged {damaged}, seconds {seconds}");
+                Fields { counts: Some(counts), ..none }
             }
             Self::Recovered { writes, cuts, names, sizes, attributes } => {
                 let counts =
@@ -266,6 +309,7 @@ impl Event {
             | Self::ServerLeftOut
             | Self::Replaced
             | Self::SpareConnected
+            | Self::ScrubStarted
             | Self::VolumeFormed
             | Self::VolumeUnmounted
             | Self::VolumeOnline => none,

@@ -118,6 +118,7 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
         Ok(core) => {
             core.follow();
             core.keep_checkpoints();
+            core.keep_scrubbed();
             if config.catch_up {
                 core.keep_seats_filled();
                 core.keep_healing();
@@ -394,6 +395,7 @@ impl Assembly<'_> {
             next_transaction: AtomicU64::new(first_transaction),
             cache: BlockCache::new(self.config.cache_size),
             hedges: Hedges::default(),
+            scrubs: Default::default(),
         });
         core.members.heed(others);
         core.seat_all();

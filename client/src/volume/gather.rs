@@ -145,7 +145,7 @@ impl Core {
 
     /// Indices of a stripe whose members cannot be read.
     pub(super) fn unreadable(&self, file: &File, stripe: u64) -> u32 {
-        let readable = self.members.readable();
+        let readable = self.scrubs.doubts.believed(file.id, self.members.readable());
         let gone = |index: &usize| !readable.has(file.geometry.slot(stripe, *index));
         (0..file.geometry.width()).filter(gone).fold(0, |bad, index| bad | 1 << index)
     }

@@ -349,6 +349,7 @@ impl Core {
     pub(super) async fn close(self: &Arc<Core>) {
         self.checkpoints.stop();
         self.healing.stop();
+        self.scrubs.stop();
         self.nobody_away().await;
         if self.members.check_owned().is_ok() {
             match self.checkpoint().await {

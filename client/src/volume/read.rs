@@ -98,7 +98,7 @@ impl Core {
     /// The common case: every piece from its own member, received in its place; when anything is
     /// amiss, the pieces that look damaged.
     async fn read_direct(&self, file: &File, pieces: &[Piece], len: usize) -> Result<Bytes, Vec<Damage>> {
-        let prompt = self.prompt();
+        let prompt = self.scrubs.doubts.believed(file.id, self.prompt());
         let mut by_slot: Vec<Vec<(usize, Piece, BytesMut)>> = Vec::new();
         by_slot.resize_with(self.members.width(), Vec::new);
         let mut rest = exact(len);

@@ -296,3 +296,25 @@ fn losses_must_not_exceed_parity() {
 fn losses_must_be_in_range() {
     recover(&mut [&mut [0], &mut [0], &mut [0]], 1, &[3]);
 }
+
+#[test]
+fn the_one_wrong_unit_is_located() {
+    for data in WIDTHS.filter(|data| *data >= 2) {
+        let whole = stripe(data, 4096);
+        assert_eq!(locate(&slices(&whole), data), None, "nothing is wrong");
+        for wrong in 0..data + 2 {
+            for at in [0, 77, 4095] {
+                let mut units = whole.clone();
+                units[wrong][at] ^= 0x10;
+                assert_eq!(locate(&slices(&units), data), Some(wrong), "{data} data units, byte {at}");
+            }
+            let mut units = whole.clone();
+            units[wrong] = unit(99, 4096);
+            assert_eq!(locate(&slices(&units), data), Some(wrong), "{data} data units");
+            // Two wrong units are not one.
+            let other = (wrong + 1) % (data + 2);
+            units[other] = unit(98, 4096);
+            assert_ne!(locate(&slices(&units), data), Some(wrong), "{data} data units, {other} is wrong too");
+        }
+    }
+}

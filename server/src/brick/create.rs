@@ -56,7 +56,7 @@ impl<D: Disk> Brick<D> {
         self.created(&dir, name, id, now)
     }
 
-    fn created(&self, dir: &Node<D>, name: &Name, id: ObjectId, now: Timestamp) -> Result<Reply> {
+    pub(super) fn created(&self, dir: &Node<D>, name: &Name, id: ObjectId, now: Timestamp) -> Result<Reply> {
         self.touch_names(dir, now)?;
         self.named(id, dir.id, name);
         Ok(Reply::Done)
@@ -67,7 +67,7 @@ impl<D: Disk> Brick<D> {
         self.table.named(id, parent, name, self.round.load(Relaxed));
     }
 
-    fn new_meta(&self, id: ObjectId, spec: &NewObject, now: Timestamp) -> Meta {
+    pub(super) fn new_meta(&self, id: ObjectId, spec: &NewObject, now: Timestamp) -> Meta {
         let file = spec.kind == Kind::File;
         let recorded = (self.ownership() == Ownership::Recorded).then(|| Recorded {
             kind: spec.kind.clone(),
@@ -88,7 +88,7 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Makes the local object, under its name, without its attributes.
-    fn make(&self, dir: &Node<D>, name: &Name, meta: &Meta, spec: &NewObject) -> Result<D::Handle> {
+    pub(super) fn make(&self, dir: &Node<D>, name: &Name, meta: &Meta, spec: &NewObject) -> Result<D::Handle> {
         if meta.recorded.is_some() {
             return self.make_recorded(dir, name, meta, spec);
         }
@@ -142,7 +142,14 @@ impl<D: Disk> Brick<D> {
     }
 
     /// Gives a new local object everything that was asked for, and nothing that it inherited here.
-    fn furnish(&self, dir: &Node<D>, handle: &D::Handle, meta: &Meta, spec: &NewObject, now: Timestamp) -> Result<()> {
+    pub(super) fn furnish(
+        &self,
+        dir: &Node<D>,
+        handle: &D::Handle,
+        meta: &Meta,
+        spec: &NewObject,
+        now: Timestamp,
+    ) -> Result<()> {
         if self.hands_down_acl(dir)? {
             for attr in [ACL_ACCESS, ACL_DEFAULT] {
                 match self.disk.remove_xattr(handle, attr) {
@@ -256,7 +263,7 @@ impl<D: Disk> Brick<D> {
 }
 
 /// What a client may ask to be made.
-fn check_spec(id: ObjectId, spec: &NewObject) -> Result<()> {
+pub(super) fn check_spec(id: ObjectId, spec: &NewObject) -> Result<()> {
     let target_fits = match spec.kind {
         Kind::Symlink => (1..=TARGET_MAX).contains(&spec.target.len()) && !spec.target.contains(&0),
         _ => true,

@@ -19,16 +19,26 @@ use crate::disk::{Disk, XattrMode};
 
 const ATTR: &[u8] = b"user.net_raid.md5";
 
+/// Takes the digest away.
+pub(super) fn take_away<D: Disk>(disk: &D, file: &D::Handle) -> Result<()> {
+    match disk.remove_xattr(file, ATTR) {
+        Err(error) if error.raw_os_error() != Some(libc::ENODATA) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn text_of(digest: [u8; 16]) -> Vec<u8> {
+    digest.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
 impl<D: Disk> Brick<D> {
     /// Takes the digest away before the file changes.
     pub(super) fn outdate(&self, node: &Node<D>, state: &mut State<D>) -> Result<()> {
         if state.digest == FileDigest::Outdated {
             return Ok(());
         }
-        match self.disk.remove_xattr(&node.handle, ATTR) {
-            Err(error) if error.raw_os_error() != Some(libc::ENODATA) => return Err(error.into()),
-            _ => state.digest = FileDigest::Outdated,
-        }
+        take_away(&self.disk, &node.handle)?;
+        state.digest = FileDigest::Outdated;
         Ok(())
     }
 
@@ -69,10 +79,38 @@ impl<D: Disk> Brick<D> {
             return Ok(());
         }
         let Some(digest) = self.file_digest(node, &state)? else { return Ok(()) };
-        let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.disk.set_xattr(&node.handle, ATTR, text.as_bytes(), XattrMode::Any)?;
+        self.disk.set_xattr(&node.handle, ATTR, &text_of(digest), XattrMode::Any)?;
         state.digest = FileDigest::Current;
         Ok(())
+    }
+
+    /// Sets the digest of a file that nobody changes; whether there was a wrong one.
+    pub(super) fn mend_digest(&self, node: &Node<D>) -> Result<bool> {
+        let state = node.state();
+        if self.waiting(node.id).is_some() {
+            return Ok(false);
+        }
+        if state.digest == FileDigest::Outdated {
+            drop(state);
+            self.settle(node);
+            return Ok(false);
+        }
+        let found = self.disk.get_xattr(&node.handle, ATTR)?;
+        let right = self.file_digest(node, &state)?.filter(|_| self.is_content_right(node, &state));
+        let right = right.map(text_of).filter(|right| found.as_ref() != Some(right));
+        let Some(right) = right else { return Ok(false) };
+        self.disk.set_xattr(&node.handle, ATTR, &right, XattrMode::Any)?;
+        Ok(found.is_some())
+    }
+
+    /// The digest of a file of one block is that of its content, which may be what is wrong.
+    fn is_content_right(&self, node: &Node<D>, state: &State<D>) -> bool {
+        let Records::Inline { digests, .. } = &state.meta.records else { return true };
+        let [digest] = &digests[..] else { return true };
+        let mut content = Vec::new();
+        let read = self.disk.read_at(&node.handle, &mut content, BLOCK_SIZE, 0);
+        content.resize(BLOCK_SIZE, 0);
+        read.is_ok() && <[u8; 16]>::from(Md5::digest(&content)) == digest.0
     }
 
     /// Settles what an fsync may settle cheaply: files with few records.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use net_raid_proto::ids::{Digest, Name, ObjectId};
+use net_raid_proto::limits::UNIT_SIZE;
 use net_raid_proto::message::{Fault, Kind};
 
 use super::Brick;
@@ -13,7 +14,8 @@ use super::label::internal;
 use super::node::{FileDigest, Node, State};
 use super::object::{Meta, Records};
 use super::open::AREA;
-use super::record::RECORD_LEN;
+use super::record::{RECORD_LEN, Record};
+use super::records::RECORDS_PER_READ;
 use crate::disk::{Disk, Stat};
 
 /// Most directories between the root and an object: more means a loop in the table.
@@ -145,22 +147,24 @@ impl<D: Disk> Brick<D> {
         if meta.recorded.is_some() && (kind == Kind::Directory) != (stat.kind == Kind::Directory) {
             return Err(errno(libc::EIO));
         }
-        let side = if meta.records == Records::Side { Some(self.open_side(id)?) } else { None };
+        let side = if meta.records == Records::Side { Some(self.open_side(id, stat.size)?) } else { None };
         let mut state = State::new(meta, side, FileDigest::Found, orphan);
         self.mend_records(id, &mut state)?;
         Ok(Some(Node::new(kind, handle, state)))
     }
 
-    /// The record file, made when it is missing: then every block counts as never written, does not
-    /// match, and is repaired from the other bricks.
-    pub(super) fn open_side(&self, id: ObjectId) -> Result<(D::Handle, u64)> {
+    /// The record file of a file of `len` bytes, made when it is missing: then no block matches, and all are repaired from the
+    /// other bricks.
+    fn open_side(&self, id: ObjectId, len: u64) -> Result<(D::Handle, u64)> {
         let (bucket, name) = side_path(id);
         let records = &self.areas()?.records;
         match self.disk.open(records, &[&bucket, &name]) {
             Ok((side, stat)) => Ok((side, stat.size / RECORD_LEN as u64)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 tracing::warn!(id = id.0, "record file is missing");
-                Ok((self.make_side(id)?, 0))
+                // What a power loss took is in the log.
+                let len = if self.waiting(id).is_some() { 0 } else { len };
+                Ok((self.make_lost_side(id, len)?, len.div_ceil(UNIT_SIZE as u64)))
             }
             Err(error) => Err(error.into()),
         }
@@ -179,6 +183,48 @@ impl<D: Disk> Brick<D> {
             }
             side => Ok(side?),
         }
+    }
+
+    /// Whether there is a record file.
+    pub(super) fn has_side(&self, id: ObjectId) -> Result<bool> {
+        let (bucket, name) = side_path(id);
+        match self.disk.open(&self.areas()?.records, &[&bucket, &name]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The record file of a file of which nobody knows what was written: of the records of its first `len` bytes, those that it
+    /// does not have are unknown.
+    pub(super) fn doubt_side(&self, id: ObjectId, len: u64) -> Result<()> {
+        let (bucket, name) = side_path(id);
+        match self.disk.open(&self.areas()?.records, &[&bucket, &name]) {
+            Ok((side, stat)) => self.fill_unknown(&side, stat.size / RECORD_LEN as u64, len),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.make_lost_side(id, len).map(drop),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A record file of which nobody knows what was written in the first `len` bytes.
+    fn make_lost_side(&self, id: ObjectId, len: u64) -> Result<D::Handle> {
+        let side = self.make_side(id)?;
+        self.fill_unknown(&side, 0, len)?;
+        Ok(side)
+    }
+
+    /// Makes the records from a unit on unknown, up to the last block of a file of `len` bytes.
+    fn fill_unknown(&self, side: &D::Handle, first: u64, len: u64) -> Result<()> {
+        let (mut unit, end) = (first, len.div_ceil(UNIT_SIZE as u64));
+        while unit < end {
+            let until = end.min(unit + RECORDS_PER_READ);
+            let left = |unit: u64| len - unit * UNIT_SIZE as u64;
+            let bytes: Vec<u8> = (unit..until).flat_map(|unit| Record::unknown(left(unit)).encode()).collect();
+            self.disk.write_at(side, &bytes, unit * RECORD_LEN as u64).map_err(|short| short.source)?;
+            unit = until;
+        }
+        // Its name too: the attribute that says it is there may be durable first.
+        self.disk.sync_all(side).map_err(|error| self.sync_failed(error.into()))
     }
 
     pub(super) fn remove_side(&self, id: ObjectId) -> Result<()> {

@@ -8,6 +8,8 @@ use net_raid_proto::message::Kind;
 use super::record::{Record, generation_bytes};
 
 const FORMAT: u8 = 1;
+/// Where the checksum is: behind format and flags.
+const CRC: std::ops::Range<usize> = 2..6;
 
 const HAS_LAYOUT: u8 = 1;
 const HAS_SLOTS: u8 = 1 << 1;
@@ -86,7 +88,7 @@ impl Meta {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
-        out.extend([FORMAT, 0]);
+        out.extend([FORMAT, 0, 0, 0, 0, 0]);
         out.extend(self.id.0.to_le_bytes());
         out.extend(generation_bytes(self.stamp));
         out.extend(pack_time(self.ctime).to_le_bytes());
@@ -111,6 +113,8 @@ impl Meta {
             Records::Side => flags |= HAS_SIDE,
         }
         out[1] = flags;
+        let crc = checksum(&out);
+        out[CRC].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -118,7 +122,7 @@ impl Meta {
     pub(super) fn decode(bytes: &[u8]) -> Option<Meta> {
         let mut input = Input(bytes);
         let [format, flags] = input.take()?;
-        if format != FORMAT {
+        if format != FORMAT || bytes.len() < CRC.end || input.u32()? != checksum(bytes) {
             return None;
         }
         let has = |flag: u8| flags & flag != 0;
@@ -137,6 +141,11 @@ impl Meta {
         };
         input.0.is_empty().then_some(Meta { id, stamp, ctime, early_ctime, layout, size, recorded, records })
     }
+}
+
+/// CRC-32C of all but the checksum itself.
+fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC.start]), &bytes[CRC.end..])
 }
 
 /// Bytes that are still to be read.

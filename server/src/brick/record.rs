@@ -1,7 +1,7 @@
 //! Records of units: generation of the last write and one digest a block. See docs/on-disk.md.
 
 use net_raid_proto::ids::{Digest, Generation};
-use net_raid_proto::limits::BLOCKS_PER_UNIT;
+use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
 
 /// Bytes of a record in a side file.
 pub(super) const RECORD_LEN: usize = 8 + 16 * BLOCKS_PER_UNIT;
@@ -25,6 +25,14 @@ impl Record {
     /// A unit of holes, made so in `generation`.
     pub(super) fn hole(generation: Generation) -> Record {
         Record { generation, ..Record::BLANK }
+    }
+
+    /// A unit of which nobody knows what was written, with `len` bytes at most.
+    pub(super) fn unknown(len: u64) -> Record {
+        let mut record = Record::BLANK;
+        let blocks = len.div_ceil(BLOCK_SIZE as u64).min(BLOCKS_PER_UNIT as u64) as usize;
+        record.digests[..blocks].fill(UNKNOWN);
+        record
     }
 
     pub(super) fn encode(&self) -> [u8; RECORD_LEN] {

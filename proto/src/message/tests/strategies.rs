@@ -234,7 +234,23 @@ fn control_request() -> impl Strategy<Value = Request> {
         (id(), any::<u64>(), generation()).prop_map(|(id, cursor, since)| Request::ReadChanged { id, cursor, since }),
         (id(), any::<u64>(), generation()).prop_map(|(id, cursor, since)| Request::ReadUnits { id, cursor, since }),
         any::<u64>().prop_map(|cursor| Request::ReadOrphans { cursor }),
+        id().prop_map(|id| Request::Verify { id }),
+        restore(),
     ]
+}
+
+fn restore() -> impl Strategy<Value = Request> {
+    (id(), name(), id(), new_object(), any::<(u64, u64)>(), timestamp()).prop_map(
+        |(parent, name, id, spec, (size, brick_len), now)| Request::Restore {
+            parent,
+            name,
+            id,
+            spec: Box::new(spec),
+            size,
+            brick_len,
+            now,
+        },
+    )
 }
 
 fn object_request() -> impl Strategy<Value = Request> {
@@ -260,7 +276,7 @@ fn object_request() -> impl Strategy<Value = Request> {
 pub fn request() -> impl Strategy<Value = Request> {
     let change = (transaction(), generation(), any::<u16>(), timestamp(), change());
     prop_oneof![
-        9 => control_request(),
+        11 => control_request(),
         11 => object_request(),
         6 => change.prop_map(|(transaction, generation, participants, now, change)| Request::Change {
             transaction,
@@ -361,6 +377,16 @@ pub fn reply() -> impl Strategy<Value = Reply> {
             Reply::Changed { entries, others: NameSum { count, sum }, next }
         }),
         (vec(unit_run(), 0..8), of(any::<u64>())).prop_map(|(runs, next)| Reply::Units { runs, next }),
+        (any::<([u8; 16], u32, u64, bool, bool)>(), timestamp()).prop_map(
+            |((extended, count, len, sound, mended), ctime)| Reply::Verified {
+                extended,
+                count,
+                ctime,
+                len,
+                sound,
+                mended
+            }
+        ),
     ]
 }
 

@@ -59,7 +59,7 @@ macro_rules! variants {
 variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
     ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
-    PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans,
+    PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans, Verify, Restore,
 ], heading "Requests");
 
 variants!(changes: Change from change, [
@@ -69,7 +69,7 @@ variants!(changes: Change from change, [
 
 variants!(replies: Reply from reply, [
     Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log, Owned, Changed,
-    Units,
+    Units, Verified,
 ], heading "Replies");
 
 variants!(logged: Logged from logged, [Write, Truncate, Punch]);

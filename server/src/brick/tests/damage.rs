@@ -171,7 +171,51 @@ fn a_torn_record_matches_nothing() {
         rig.restart();
         rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
         let (_, records) = rig.read(id(10), 0, 4096);
-        assert_eq!(records[0].digests.0, [Digest::HOLE]);
+        // A lost record is not one that never was, or the block would read as zeros.
+        assert_eq!(records[0].digests.0, [UNKNOWN]);
+    }
+}
+
+/// What is lost comes back without a moment in which it could be read as zeros.
+#[test]
+fn what_is_put_back_is_unknown_until_it_is_written() {
+    for mut rig in Rig::both() {
+        let content = pattern(1, 2 * UNIT_SIZE + 5000);
+        rig.file("a", 10);
+        rig.write(id(10), 0, &content[..2 * UNIT_SIZE]);
+        rig.file("b", 11);
+        rig.write(id(11), 0, &pattern(2, 4096));
+        rig.checkpoint();
+        let restore = |text: &str, number: u64, len: u64| Request::Restore {
+            parent: ObjectId::ROOT,
+            name: name(text),
+            id: id(number),
+            spec: Box::new(spec(Kind::File)),
+            size: len,
+            brick_len: len,
+            now: Timestamp { secs: 1_000_000, nanos: 5 },
+        };
+        for text in ["a", "b"] {
+            std::fs::remove_file(rig.path(text)).expect("removed");
+        }
+        rig.restart();
+        rig.ok(restore("a", 10, 2 * UNIT_SIZE as u64));
+        rig.ok(restore("b", 11, 4096));
+        for restarted in [false, true] {
+            if restarted {
+                rig.restart();
+                rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+                rig.ok(Request::Resolve { id: id(11), path: vec![name("b")] });
+            }
+            // The records are left of one; nothing is of the other.
+            let (bytes, records) = rig.read(id(10), 0, 4096);
+            assert_eq!((records[0].digests.0[0], bytes), (digest(&content[..4096]), vec![0; 4096]));
+            let (_, records) = rig.read(id(11), 0, 4096);
+            assert_eq!(records[0].digests.0, [UNKNOWN]);
+        }
+        rig.write(id(11), 0, &pattern(2, 4096));
+        let (bytes, records) = rig.read(id(11), 0, 4096);
+        assert_eq!((records[0].digests.0[0], bytes), (digest(&pattern(2, 4096)), pattern(2, 4096)));
     }
 }
 

@@ -60,9 +60,11 @@ fn object_attributes_are_read_whole_or_not_at_all() {
         for cut in 0..bytes.len() {
             assert_ne!(Meta::decode(&bytes[..cut]), Some(meta.clone()));
         }
-        let mut newer = bytes.clone();
-        newer[0] = 2;
-        assert_eq!(Meta::decode(&newer), None);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Meta::decode(&flipped), None, "bit {bit}");
+        }
     }
 }
 
