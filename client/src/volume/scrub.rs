@@ -142,7 +142,7 @@ impl Pass<'_> {
 
     async fn scrub_file(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<(), Halt> {
         self.counts.files.fetch_add(1, Relaxed);
-        self.scrub_data(spot, entry, outdated).await
+        self.scrub_data(spot, entry, outdated).await.map(drop)
     }
 
     /// Members that count, and answer.

@@ -56,8 +56,10 @@ fn judge_stripe(file: &File, stripe: u64, units: &Units, outdated: SlotSet) -> V
 }
 
 impl Pass<'_> {
-    /// Looks at all stripes of a file. `outdated` are members that have an older version of it.
-    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<(), Halt> {
+    /// Looks at all stripes of a file. `outdated` are members that have an older version of it. Whether all that differed was looked
+    /// at again, and put right where that can be.
+    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<bool, Halt> {
+        let mut is_done = true;
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let end = stripes_of(&file);
         let mut findings = Findings::default();
@@ -69,13 +71,13 @@ impl Pass<'_> {
                 let found = self.look(spot, &file, run.clone()).await;
                 let clean = |(stripe, units)| judge_stripe(&file, stripe, units, outdated).is_clean();
                 if !run.clone().zip(&found).all(clean) {
-                    self.mend_run(spot, run, outdated, &mut findings).await?;
+                    is_done &= self.mend_run(spot, run, outdated, &mut findings).await?;
                 }
             }
             from = next;
         }
         self.report(spot, &findings);
-        Ok(())
+        Ok(is_done && findings.refused.is_empty())
     }
 
     /// Stripes from one on that any member says were written, in pieces that are looked at together; and where to go on.
@@ -157,17 +159,17 @@ impl Pass<'_> {
         Ok(units)
     }
 
-    /// Looks at stripes again while nothing changes, and writes what is wrong.
+    /// Looks at stripes again while nothing changes, and writes what is wrong; `false` where that could not be.
     async fn mend_run(
         &self,
         spot: &Spot,
         run: Range<u64>,
         outdated: SlotSet,
         findings: &mut Findings,
-    ) -> Result<(), Halt> {
-        let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
+    ) -> Result<bool, Halt> {
+        let Some(_nothing_changes) = self.pause().await? else { return Ok(false) };
         // Its size may have changed since.
-        let Some(entry) = self.present(spot, outdated).await else { return Ok(()) };
+        let Some(entry) = self.present(spot, outdated).await else { return Ok(false) };
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let run = run.start..run.end.min(stripes_of(&file));
         let found = self.look(spot, &file, run.clone()).await;
@@ -188,7 +190,7 @@ impl Pass<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The attributes of an object on a member that is believed.

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use net_raid_proto::ids::{Digest, Name, ObjectId, Slot};
 use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, Reply, Request};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Pass;
 use super::compare::Told;
@@ -20,6 +21,8 @@ use crate::layout::SlotSet;
 use crate::volume::query::nonsense;
 use crate::volume::{Core, VolumeError};
 
+/// Between two attempts to put the bytes of an old version right.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 /// So many names that cannot be decided are remembered.
 const UNDECIDED_MAX: usize = 10_000;
 
@@ -205,22 +208,28 @@ impl Pass<'_> {
         let mut mended = SlotSet::default();
         let Some(mend) = self.mend_found(dir, name, &mut mended).await? else { return Ok(true) };
         let Some((right, outdated)) = mend else { return Ok(false) };
+        let core = Arc::clone(self.core);
+        if right.attr.kind == Kind::File {
+            // Before this is answered nobody reads the file.
+            core.scrubs.doubts.add(right.id, outdated);
+        }
         if mended.is_empty() {
             return Ok(false);
         }
         if right.attr.kind != Kind::File {
             return self.equal_directory(dir, mended).await.map(|()| true);
         }
-        // Before this is answered nobody reads the file.
-        let core = Arc::clone(self.core);
-        core.scrubs.doubts.add(right.id, outdated);
         self.equal_directory(dir, mended).await?;
         let spot = dir.child(right.id, name);
         tokio::spawn(async move {
-            let pass = Pass::new(&core);
-            match pass.scrub_data(&spot, &right, outdated).await {
-                Ok(()) => core.scrubs.doubts.end(right.id),
-                Err(halt) => tracing::debug!(why = halt.0, "a file was not read whole"),
+            // Until its bytes are right, those who have older ones are not read.
+            while !core.scrubs.closed.load(Ordering::Acquire) && core.members.check_owned().is_ok() {
+                match Pass::new(&core).scrub_data(&spot, &right, outdated).await {
+                    Ok(true) => return core.scrubs.doubts.end(right.id),
+                    Ok(false) => {}
+                    Err(halt) => tracing::debug!(why = halt.0, "a file was not read whole"),
+                }
+                sleep(DOUBT_AGAIN).await;
             }
         });
         Ok(true)
