@@ -52,7 +52,12 @@ macro_rules! on_every_level {
     )+ };
 }
 
-on_every_level!(super::on_small_disks; a_full_volume_is_enospc, one_full_disk_is_enospc);
+on_every_level!(
+    super::on_small_disks;
+    a_full_volume_is_enospc,
+    one_full_disk_is_enospc,
+    an_old_version_on_a_full_disk_is_not_read,
+);
 on_every_level!(super::behind_cables; a_pulled_cable_delays_once);
 
 /// Every brick on a disk of its own.
@@ -186,6 +191,50 @@ fn one_full_disk_is_enospc(rig: &mut Rig) {
     assert!(!rig.path("removed").exists());
     nothing_was_dropped(rig);
     reads_the_same_without_the_dead(rig);
+}
+
+/// What was put back cannot be mended while there is no room for that; it is not read for as long.
+fn an_old_version_on_a_full_disk_is_not_read(rig: &mut Rig) {
+    let (victims, length) = (rig.array.victims(), 20 * rig.array.stripe_bytes());
+    // Holes: what overwrites them needs room.
+    File::create(rig.path("file")).unwrap().set_len(length).unwrap();
+    rig.client.unmount();
+    let aside = |brick: usize| rig.cluster.path().join(format!("aside{brick}"));
+    for brick in &victims {
+        let aside = aside(*brick);
+        let keep = format!("mkdir {0}; cp -a --parents file .net_raid/records {0}", aside.display());
+        sh(rig.cluster[*brick].dir(), &keep);
+    }
+    rig.client.mount();
+    let file = File::options().write(true).open(rig.path("file")).unwrap();
+    file.write_all_at(&Pattern::of(2).bytes(0, length as usize), 0).unwrap();
+    drop(file);
+    rig.client.unmount();
+    let asides: Vec<PathBuf> = victims.iter().map(|brick| aside(*brick)).collect();
+    rig.cluster.kill9(&victims);
+    for (brick, aside) in victims.iter().zip(&asides) {
+        sh(rig.cluster[*brick].dir(), &format!("cp -a {}/. .", aside.display()));
+    }
+    rig.cluster.restart(&victims);
+    victims.iter().for_each(|brick| rig.cluster[*brick].image().fill());
+    rig.client.mount();
+    let newer = |rig: &Rig| {
+        let file = File::open(rig.path("file")).unwrap();
+        forget(&file);
+        verify_range(&file, Pattern::of(2), 0, length).unwrap();
+    };
+    newer(rig);
+    // After the first attempt to mend it too.
+    let log = rig.client.errorlog();
+    for brick in &victims {
+        log.expect(&[&rig.cluster[*brick].address(), "/file", "not repaired"], WITHIN);
+    }
+    newer(rig);
+    victims.iter().for_each(|brick| rig.cluster[*brick].image().relieve());
+    for brick in &victims {
+        log.expect(&[&rig.cluster[*brick].address(), "repaired: /file", "blocks"], WITHIN);
+    }
+    newer(rig);
 }
 
 /// The harness cleans up behind itself, also when the test fails.
