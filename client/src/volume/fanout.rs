@@ -196,6 +196,7 @@ impl Core {
         let seen = self.members.watch();
         let mut outcomes = self.round(&asks, false).await;
         outcomes.extend(late);
+        tracing::trace!(asked = ?asks.iter().map(|ask| (ask.slot, &ask.request)).collect::<Vec<_>>(), ?outcomes, "change");
         let settled = lost_slots(&outcomes).is_empty() && !self.members.owes_drop();
         let dropped = settled || self.drop_lost(&outcomes).await.is_ok();
         match judge(&outcomes) {

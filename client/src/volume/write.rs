@@ -136,7 +136,7 @@ impl Core {
         match self.apply(asks, Arc::clone(&guard)).await {
             Ok(done) => {
                 drop(done);
-                self.remember(file, &stores);
+                self.remember(file, &stores, of);
                 Ok(Arc::into_inner(guard).expect("whoever carried it out has given it back"))
             }
             Err(failed) => {
@@ -372,11 +372,14 @@ impl Core {
         Asks { each, of }
     }
 
-    /// Small writes leave what the next one needs.
-    fn remember(&self, file: &File, stores: &[Store]) {
+    /// Small writes leave what the next one needs. Not parity that no member was to store: it was computed from nothing, and a member
+    /// that catches up has another one.
+    fn remember(&self, file: &File, stores: &[Store], of: SlotSet) {
         for store in stores {
             let (key, piece) = (file.key(store.piece.stripe, store.piece.index), &store.piece);
-            if store.bytes.len() <= CACHED_WRITE_MAX / 4 {
+            let is_parity = file.geometry.level() != Level::Raid1 && piece.index >= file.geometry.data_units();
+            let is_right = !is_parity || of.has(file.geometry.slot(piece.stripe, piece.index));
+            if is_right && store.bytes.len() <= CACHED_WRITE_MAX / 4 {
                 self.cache.put(key, piece.start, &store.bytes);
             } else {
                 self.cache.forget(&key, piece.start, piece.end);

@@ -255,6 +255,19 @@ impl Frontier {
         self.any(slot, |touched| touched.renamed.contains(&id))
     }
 
+    /// Objects that have moved since the member is being healed, or are moving, and were somewhere before; and where they were.
+    pub(super) fn moved(&self, slot: Slot) -> (BTreeSet<ObjectId>, BTreeMap<ObjectId, Place>) {
+        let (mut moved, mut seen) = (BTreeSet::new(), BTreeMap::new());
+        let mut born: BTreeSet<ObjectId> = BTreeSet::new();
+        for touched in self.behind.get(&slot).into_iter().chain(self.under_way.values()) {
+            moved.extend(&touched.renamed);
+            born.extend(&touched.born);
+            seen.extend(touched.seen.iter().map(|(id, place)| (*id, place.clone())));
+        }
+        moved.retain(|id| !born.contains(id));
+        (moved, seen)
+    }
+
     /// Whether an object was removed, or may have been, since the member is being healed.
     pub(super) fn may_be_gone(&self, slot: Slot, id: ObjectId) -> bool {
         self.any(slot, |touched| touched.gone.contains(&id))

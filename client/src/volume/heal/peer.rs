@@ -275,12 +275,23 @@ impl Attempt<'_> {
             || self.is_new(id) && self.guesses(Side::Source(self.slot), id).is_empty()
     }
 
-    /// An object on the member that is healed, if that comes by it without a hint: it knows its place, or keeps it outside of the tree.
+    /// An object on the member that is healed, if that keeps it outside of the tree, or has it where one of the two came by it.
     pub(super) async fn known(&self, id: ObjectId) -> Result<Option<Entry>> {
-        match self.call(Side::Target, &Request::GetAttr { id }, &[], &Arc::default()).await? {
-            Ok(Response { reply: Reply::Entry(entry), .. }) if entry.id == id => Ok(Some(*entry)),
-            Ok(_) => Err(self.halt(Side::Target, &nonsense().to_string())),
-            Err(_) => Ok(None),
+        let mut place = self.places().target.get(&id).cloned();
+        loop {
+            match self.call(Side::Target, &Request::GetAttr { id }, &[], &Arc::default()).await? {
+                Ok(Response { reply: Reply::Entry(entry), .. }) if entry.id == id => return Ok(Some(*entry)),
+                Ok(_) => return Err(self.halt(Side::Target, &nonsense().to_string())),
+                Err(Fault::Errno(errno)) if !is_gone(errno) => {
+                    return Err(self.refused(Side::Target, "looking at names", errno));
+                }
+                Err(_) => {}
+            }
+            // If it was restarted it has forgotten what it came by.
+            let Some(place) = place.take() else { return Ok(None) };
+            if !self.show_at(Side::Target, id, place, 0).await? {
+                return Ok(None);
+            }
         }
     }
 

@@ -6,8 +6,8 @@ use net_raid_proto::ids::{Name, ObjectId};
 use net_raid_proto::message::{DirEntry, Kind, NameSum};
 
 use super::behind::{Place, Stripes, Touched};
-use super::peer::Side;
-use super::{Attempt, Halt, Result, TOGETHER};
+use super::peer::{Found, Side};
+use super::{Attempt, Halt, Result, TOGETHER, lock};
 
 /// So many names of a directory are looked up one by one, at most; of more, all are read.
 const LOOKUPS_MAX: usize = 1024;
@@ -26,6 +26,8 @@ struct Walk {
     /// Directories that the member has where the others do not have them, and those of them that were looked into.
     misplaced: Vec<ObjectId>,
     looked_into: BTreeSet<ObjectId>,
+    /// Objects that moved meanwhile, and were looked at.
+    moved: BTreeSet<ObjectId>,
     /// What they hold.
     inner: Vec<(Place, ObjectId)>,
 }
@@ -50,7 +52,7 @@ impl Attempt<'_> {
         loop {
             self.read_waiting(&mut walk).await?;
             self.look_into_misplaced(&mut walk).await?;
-            if !self.retry_unknown(&mut walk).await? {
+            if !self.retry_unknown(&mut walk).await? && !self.look_after_moved(&mut walk).await? {
                 break;
             }
         }
@@ -103,6 +105,27 @@ impl Attempt<'_> {
             }
         }
         Ok(some)
+    }
+
+    /// What moves while the tree is walked may come from where nobody has looked yet to where everybody has: it is looked at by its id.
+    /// Whether there was more of that.
+    async fn look_after_moved(&self, walk: &mut Walk) -> Result<bool> {
+        let (moved, seen) = lock(&self.core.healing.frontier).moved(self.slot);
+        self.heard(seen);
+        let fresh: Vec<ObjectId> =
+            moved.into_iter().filter(|id| !walk.seen.contains(id) && walk.moved.insert(*id)).collect();
+        let source = Side::Source(self.source()?);
+        for ids in fresh.chunks(TOGETHER) {
+            let finds = ids.iter().map(|id| self.find_object(source, *id));
+            for (id, found) in ids.iter().zip(futures_util::future::try_join_all(finds).await?) {
+                match found {
+                    Found::There(entry) => walk.note_kind(*id, &entry.attr.kind),
+                    Found::Gone => {}
+                    Found::Unsure => return Err(Halt("an object was moved while it was looked for".into())),
+                }
+            }
+        }
+        Ok(!fresh.is_empty())
     }
 
     /// `None` where the sources do not have it any more: that is behind already.
@@ -219,10 +242,14 @@ impl Walk {
     }
 
     fn note_object(&mut self, entry: &DirEntry) {
-        self.found.objects.insert(entry.id);
-        match entry.kind {
-            Kind::Directory => self.enter(entry.id),
-            Kind::File => self.found.add_data(entry.id, Stripes::Any),
+        self.note_kind(entry.id, &entry.kind);
+    }
+
+    fn note_kind(&mut self, id: ObjectId, kind: &Kind) {
+        self.found.objects.insert(id);
+        match kind {
+            Kind::Directory => self.enter(id),
+            Kind::File => self.found.add_data(id, Stripes::Any),
             _ => {}
         }
     }
