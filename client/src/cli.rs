@@ -42,11 +42,6 @@ struct Args {
     #[arg(long, conflicts_with = "check")]
     force: bool,
 
-    /// Bring servers up to date that were away for long, and have spares (hotswap) take the places of servers that are gone for
-    /// `timeout`; new, and not yet for data that exist nowhere else
-    #[arg(long, conflicts_with = "check")]
-    catch_up: bool,
-
     /// Only check the configuration and the mountpoints: exit status 0 or 2.
     #[arg(long, conflicts_with_all = ["foreground", "pid_file"])]
     check: bool,
@@ -81,7 +76,7 @@ pub fn run() -> ExitCode {
         println!("{}: {count} volume{}, all right", args.config.display(), if count == 1 { "" } else { "s" });
         return ExitCode::SUCCESS;
     }
-    config.volumes.iter_mut().for_each(|volume| (volume.force, volume.catch_up) = (args.force, args.catch_up));
+    config.volumes.iter_mut().for_each(|volume| volume.force = args.force);
     let Args { foreground, pid_file, log_format, .. } = args;
     ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
 }

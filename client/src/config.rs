@@ -68,9 +68,6 @@ pub struct VolumeConfig {
     pub errorlog: Option<PathBuf>,
     /// `--force`: go on although servers that are out of reach may hold something newer. Never from the file.
     pub force: bool,
-    /// `--catch-up`: servers that were away for longer than `stall` are brought up to date, and spares take the places of those that
-    /// are gone. Never from the file.
-    pub catch_up: bool,
 }
 
 /// Reads and parses the file at `path`, and checks its mountpoints on this machine.

@@ -1,7 +1,7 @@
 //! Random histories of file system operations against a model, over every level, with servers killed and restarted.
 //!
 //! A history that fails names its seed: `NET_RAID_SEED=n` replays it, `NET_RAID_SEEDS=n` runs n of them for each test,
-//! `NET_RAID_TRACE=1` shows what the client does.
+//! `NET_RAID_TRACE=debug` shows what the client does, `NET_RAID_TRACE=trace` more of it.
 
 mod common;
 mod model;
@@ -23,8 +23,9 @@ const SEEDS: u64 = 2;
 const STEPS: usize = 130;
 
 fn runtime() -> tokio::runtime::Runtime {
-    if std::env::var_os("NET_RAID_TRACE").is_some() {
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE);
+    if let Ok(level) = std::env::var("NET_RAID_TRACE") {
+        let level: tracing::Level = level.parse().expect("a level");
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(level);
         let _ = subscriber.with_writer(std::io::stderr).try_init();
     }
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -113,7 +114,6 @@ async fn catch_ups(level: u8, servers: usize, redundancy: usize, seed: u64) {
     let ownership = seed.is_multiple_of(2).then_some(Ownership::Recorded);
     let mut cluster = Cluster::with_ownership(level, servers, 0, ownership);
     (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(800), Duration::from_secs(60));
-    cluster.config.catch_up = true;
     let stripe = 64 * 1024 * if level == 1 { 1 } else { servers - redundancy };
     let mut driver = Driver::new(&cluster, redundancy, stripe as u64 * 5 / 2, seed).await;
     for _ in 0..2 {

@@ -106,7 +106,6 @@ async fn a_membership_record_that_is_not_valid_is_ignored() {
             stall: Duration::from_millis(200),
             errorlog: None,
             force: false,
-            catch_up: false,
         };
         let world = World {
             transport: Arc::new(Lies(label(record))),

@@ -31,7 +31,6 @@ impl PathSource for OnlyFile {
 /// A mounted RAID-5 of three with spares and a file.
 async fn prepared(spares: usize) -> (Cluster, Arc<Volume>, Arc<File>) {
     let mut cluster = Cluster::new(5, 3, spares);
-    cluster.config.catch_up = true;
     (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(2));
     let volume = cluster.open().await.unwrap();
     volume.set_paths(Arc::new(OnlyFile));
@@ -64,7 +63,6 @@ fn spares_become_members_that_can_be_read() {
     for (level, servers, gone) in [(1, 2, &[1][..]), (5, 3, &[0]), (6, 5, &[1, 4])] {
         run(async {
             let mut cluster = Cluster::new(level, servers, gone.len());
-            cluster.config.catch_up = true;
             (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(2));
             let fs = Fs::new(cluster.open().await.unwrap());
             let (stat, handle) = fs.create(&USER, ObjectId::ROOT, b"f", 0o644, 0, libc::O_RDWR).await.unwrap();

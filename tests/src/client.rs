@@ -74,7 +74,6 @@ pub struct Client {
     mountpoints: Vec<PathBuf>,
     user: Option<User>,
     netns: Option<Netns>,
-    catches_up: bool,
 }
 
 impl Client {
@@ -92,7 +91,6 @@ impl Client {
             mountpoints: volumes.iter().map(|volume| volume.mountpoint.clone()).collect(),
             user: None,
             netns: None,
-            catches_up: false,
         };
         client.rewrite(&text);
         client
@@ -105,11 +103,6 @@ impl Client {
             std::os::unix::fs::chown(owned, Some(user.uid), Some(user.gid)).expect("chown as root");
         }
         self
-    }
-
-    /// From the next mount on it brings servers up to date, and has spares take places.
-    pub fn catch_up(&mut self) {
-        self.catches_up = true;
     }
 
     /// The same client at the other end of a cable.
@@ -151,9 +144,6 @@ impl Client {
                 user.command(&binaries::copy_for_anyone(&binaries::client(), &copy))
             }
         };
-        if self.catches_up {
-            command.arg("--catch-up");
-        }
         command.arg("--pid-file").arg(&self.pid_file).arg(&self.config).current_dir("/");
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         command.env("RUST_BACKTRACE", "1");

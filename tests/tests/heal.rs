@@ -21,8 +21,6 @@ fn caught_up(rig: &Rig, brick: usize) -> usize {
 
 /// A tree with what file systems have, and a large file.
 fn begin(rig: &mut Rig) {
-    rig.client.catch_up();
-    rig.client.remount();
     sh(
         &rig.root(),
         "mkdir -p tree/a/b; for i in $(seq 300); do echo $i > tree/a/$i; done; ln tree/a/7 tree/link; ln -s a/7 tree/soft; \

@@ -119,7 +119,6 @@ impl<'a> Volume<'a> {
             stall,
             errorlog: errorlog.cloned(),
             force: false,
-            catch_up: false,
         };
         let servers = members.into_iter().chain(spares).filter_map(|(server, piece)| Some((server?, piece))).collect();
         Self { config, name, mountpoint, errorlog: own.errorlog, servers }

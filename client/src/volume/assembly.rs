@@ -119,10 +119,8 @@ pub async fn open(config: &VolumeConfig, world: World, events: Arc<EventLog>) ->
             core.follow();
             core.keep_checkpoints();
             core.keep_scrubbed();
-            if config.catch_up {
-                core.keep_seats_filled();
-                core.keep_healing();
-            }
+            core.keep_seats_filled();
+            core.keep_healing();
             Ok(Arc::new(Volume { core }))
         }
         Err(error) => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use net_raid_proto::frame::Header;
+use net_raid_proto::ids::ObjectId;
 use net_raid_proto::message::{Answer, Change, Fault, Reply, Request};
 use net_raid_server::brick::Brick;
 use net_raid_server::disk::RealDisk;
@@ -42,15 +43,23 @@ pub struct Script {
     pub bad_records: AtomicU32,
     /// Reads and looks are not answered while this is true; everything else is.
     pub slow_reads: AtomicBool,
-    held: Mutex<bool>,
+    held: Mutex<Held>,
     let_go: Condvar,
+}
+
+/// What is not answered yet.
+#[derive(Default)]
+struct Held {
+    all: bool,
+    /// Looks at what changed in this directory.
+    directory: Option<ObjectId>,
 }
 
 impl Script {
     /// An honest brick.
     pub fn new(slot: usize, journal: Arc<Journal>) -> Arc<Script> {
         let (logged, full, full_checkpoints) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
-        let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
+        let (no_aborts, held, let_go) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
         let (bad_records, full_renames) = (AtomicU32::new(0), AtomicU32::new(0));
         Arc::new(Script {
             slot,
@@ -67,10 +76,10 @@ impl Script {
         })
     }
 
-    /// Whether a request waits for [`Script::hold`] to end.
-    fn is_held(&self, request: &Request) -> bool {
+    /// Whether a request may have to wait.
+    fn can_be_held(&self, request: &Request) -> bool {
         match request {
-            Request::Checkpoint { .. } => true,
+            Request::Checkpoint { .. } | Request::ReadChanged { .. } => true,
             Request::Read { .. } | Request::GetAttr { .. } | Request::Lookup { .. } | Request::ReadDir { .. } => {
                 self.slow_reads.load(Ordering::SeqCst)
             }
@@ -80,13 +89,23 @@ impl Script {
 
     /// Checkpoints, and reads where these are slow, are not answered while this is true.
     pub fn hold(&self, held: bool) {
-        *self.held.lock().unwrap() = held;
+        self.held.lock().unwrap().all = held;
         self.let_go.notify_all();
     }
 
-    fn wait(&self) {
+    /// What changed in a directory is not told while this is it.
+    pub fn hold_directory(&self, directory: Option<ObjectId>) {
+        self.held.lock().unwrap().directory = directory;
+        self.let_go.notify_all();
+    }
+
+    fn wait(&self, request: &Request) {
+        let is_held = |held: &mut Held| match request {
+            Request::ReadChanged { id, .. } => held.directory == Some(*id),
+            _ => held.all,
+        };
         let held = self.held.lock().unwrap();
-        drop(self.let_go.wait_timeout_while(held, HELD_MAX, |held| *held).unwrap());
+        drop(self.let_go.wait_timeout_while(held, HELD_MAX, is_held).unwrap());
     }
 
     /// The answer, where it is not the brick's.
@@ -115,8 +134,8 @@ impl Service for Liar {
             return Ok(Reply::Done);
         }
         self.script.journal.push(self.script.slot, request, false);
-        if self.script.is_held(request) {
-            self.script.wait();
+        if self.script.can_be_held(request) {
+            self.script.wait(request);
         }
         let answer = match self.script.answer(request) {
             Some(answer) => answer,
@@ -135,7 +154,7 @@ impl Service for Liar {
     }
 
     fn is_slow(&self, request: &Request) -> bool {
-        self.script.is_held(request) || self.brick.is_slow(request)
+        self.script.can_be_held(request) || self.brick.is_slow(request)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use net_raid_client::conn::GRACE;
 use net_raid_client::fs::{Caller, DirItem, Errno, Fs, Stat, WriteFlags};
-use net_raid_proto::ids::{ObjectId, Timestamp};
+use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::Kind;
 
 use super::generate::Chooser;
@@ -27,6 +27,7 @@ const LINE_MAX: usize = 300;
 enum Fault {
     Restart(usize),
     Kill(usize),
+    Start(usize),
 }
 
 /// A directory that is being read, in small pages, while entries come and go.
@@ -51,7 +52,6 @@ pub struct Driver<'a> {
     references: HashMap<ObjectId, u64>,
     listing: Option<Listing>,
     redundancy: usize,
-    killed: usize,
     size_max: u64,
     /// Times of last access and of last change are compared too: not once servers were away, see the known defects.
     all_times: bool,
@@ -79,22 +79,10 @@ impl<'a> Driver<'a> {
         };
         let (model, rng) = (Model::new(root), Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
         let (references, history) = (HashMap::new(), Vec::new());
-        Driver {
-            cluster,
-            fs,
-            model,
-            rng,
-            references,
-            listing: None,
-            redundancy,
-            killed: 0,
-            size_max,
-            all_times: true,
-            history,
-        }
+        Driver { cluster, fs, model, rng, references, listing: None, redundancy, size_max, all_times: true, history }
     }
 
-    /// Random operations; with `kills`, servers die for good, never more than may.
+    /// Random operations; with `kills`, servers die, never more than may, come back, and catch up.
     pub async fn run(&mut self, steps: usize, kills: bool) {
         for _ in 0..steps {
             let fault = self.fault(kills);
@@ -185,6 +173,14 @@ impl<'a> Driver<'a> {
         last("member dropped") > last("member caught up")
     }
 
+    /// Whether a server was seen to go, and does not count again since.
+    fn is_lost(&self, slot: usize) -> bool {
+        let (events, address) = (self.cluster.events(), &self.cluster.config.servers[slot]);
+        let last = |words: &str| events.rfind(&format!(" {address} {words}"));
+        let counts = ["connected at start", "server back, up to date", "member caught up"];
+        last("server lost") > counts.into_iter().filter_map(last).max() || self.is_behind(slot)
+    }
+
     fn count(&self, words: &str) -> usize {
         self.cluster.events().matches(words).count()
     }
@@ -197,14 +193,16 @@ impl<'a> Driver<'a> {
     fn fault(&mut self, kills: bool) -> Option<Fault> {
         let servers = self.cluster.config.servers.len() as u64;
         let slot = self.rng.below(servers) as usize;
-        let dropped = self.cluster.events().matches("member dropped").count();
-        let mut may = |n| self.rng.one_in(n) && self.cluster.nodes[slot].is_running();
-        // Who was dropped for being slow counts too, and is not told apart from the killed ones.
-        if kills && self.killed < self.redundancy && dropped == self.killed && may(10) {
-            self.killed += 1;
+        if !self.cluster.nodes[slot].is_running() {
+            // Not before that was noticed: so it is known when it counts again.
+            return (self.is_lost(slot) && self.rng.one_in(25)).then_some(Fault::Start(slot));
+        }
+        let is_out = |slot: &usize| self.is_lost(*slot) || !self.cluster.nodes[*slot].is_running();
+        let out = (0..servers as usize).filter(is_out).count();
+        if kills && out < self.redundancy && self.rng.one_in(10) {
             return Some(Fault::Kill(slot));
         }
-        may(25).then_some(Fault::Restart(slot))
+        self.rng.one_in(25).then_some(Fault::Restart(slot))
     }
 
     /// One operation on both sides.
@@ -498,6 +496,9 @@ impl<'a> Driver<'a> {
             self.verify_xattrs(id).await;
             self.forget_some();
         }
+        if self.cluster.events().contains("inconsistency") {
+            self.fail("an honest server differs from the others");
+        }
     }
 
     async fn verify_content(&mut self, id: ObjectId) {
@@ -577,23 +578,20 @@ impl<'a> Driver<'a> {
         self.model.objects.values_mut().for_each(|object| object.handles.clear());
         self.model.sweep();
         self.references.clear();
-        self.check_bricks(if keep_open { &orphans } else { &[] });
+        let current = self.check_bricks(if keep_open { &orphans } else { &[] });
         // Servers that were dropped come back sometimes, and must not be believed.
         let stay_away = self.rng.one_in(4);
-        for slot in 0..self.cluster.nodes.len() {
-            if !stay_away || !self.was_killed(slot) {
-                self.cluster.nodes[slot].start();
+        for (slot, node) in self.cluster.nodes.iter().enumerate() {
+            if !stay_away || slot >= self.cluster.config.servers.len() || current.contains(&Slot(slot as u8)) {
+                node.start();
             }
         }
         self.fs = mount(self.cluster).await;
         self.history.push("remount".into());
     }
 
-    fn was_killed(&self, slot: usize) -> bool {
-        self.history.iter().any(|line| line.ends_with(&format!("Some(Kill({slot}))")))
-    }
-
-    fn check_bricks(&self, orphans: &[ObjectId]) {
+    /// Compares the bricks that count with the model; returns their slots.
+    fn check_bricks(&self, orphans: &[ObjectId]) -> Vec<Slot> {
         let contents = offline::check(self.cluster, orphans).unwrap_or_else(|why| self.fail(&format!("bricks: {why}")));
         let mut expected = self.tree();
         if !self.all_times {
@@ -612,6 +610,7 @@ impl<'a> Driver<'a> {
                 self.fail(&format!("bricks: {id:?}: {why}"));
             }
         }
+        contents.current
     }
 
     fn tree(&self) -> Tree {
@@ -666,6 +665,7 @@ async fn disturb(nodes: &[Arc<Node>], fault: Option<Fault>, delay: Duration) {
     tokio::time::sleep(delay).await;
     match fault {
         Fault::Kill(slot) => nodes[slot].kill(),
+        Fault::Start(slot) => nodes[slot].start(),
         Fault::Restart(slot) => {
             nodes[slot].kill_and_wait().await;
             nodes[slot].start();

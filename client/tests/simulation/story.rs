@@ -34,8 +34,6 @@ pub struct Setup {
     /// Machines that may miss something.
     pub unreliable: Vec<usize>,
     ownership: Ownership,
-    /// Members that were away for long are brought up to date, and spares take slots.
-    catch_up: bool,
 }
 
 impl Setup {
@@ -54,8 +52,7 @@ impl Setup {
             unreliable.remove(random.below(unreliable.len() as u64) as usize);
         }
         let ownership = if random.chance(4) { Ownership::Native } else { Ownership::Recorded };
-        let catch_up = !random.chance(4);
-        Setup { level, servers, spares, unreliable, ownership, catch_up }
+        Setup { level, servers, spares, unreliable, ownership }
     }
 
     fn stripe(&self) -> u64 {
@@ -79,7 +76,7 @@ impl Setup {
             list(0..self.servers)
         );
         let config = config::parse(Path::new("sim.conf"), &text).unwrap_or_else(|errors| panic!("{errors}"));
-        VolumeConfig { catch_up: self.catch_up, ..config.volumes.into_iter().next().expect("one volume") }
+        config.volumes.into_iter().next().expect("one volume")
     }
 }
 

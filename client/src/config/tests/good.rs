@@ -34,7 +34,6 @@ fn first_example() -> Config {
         stall: Duration::from_secs(2),
         errorlog: Some("/path/to/error.log".into()),
         force: false,
-        catch_up: false,
     };
     let mirror = ["127.0.0.1:10001", "127.0.0.1:10002"];
     let parity = ["127.0.0.1:10011", "127.0.0.1:10012", "127.0.0.1:10013"];

@@ -97,7 +97,6 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
                     stall,
                     errorlog,
                     force: false,
-                    catch_up: false,
                 }
             })
         },

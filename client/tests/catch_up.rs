@@ -1,0 +1,173 @@
+//! A member that was away catches up while what it has to look at moves.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Cluster, offline};
+use net_raid_client::fs::{Caller, Fs, WriteFlags};
+use net_raid_proto::ids::ObjectId;
+use net_raid_proto::message::{Change, Kind, Request};
+use tokio::time::Instant;
+
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+/// A mirror, the second server of which is away, and directories `from` and `to`.
+struct Halved {
+    cluster: Cluster,
+    fs: Arc<Fs>,
+    from: ObjectId,
+    to: ObjectId,
+}
+
+async fn write(fs: &Fs, id: ObjectId, byte: u8) {
+    let written = fs.write(id, 0, 0, Bytes::from(vec![byte; 100_000]), WriteFlags::default()).await;
+    assert_eq!(written, Ok(100_000));
+}
+
+impl Halved {
+    /// With what `prepare` makes in `from`, while both servers are there.
+    async fn new<T>(prepare: impl AsyncFnOnce(&Fs, ObjectId) -> T) -> (Halved, T) {
+        let mut cluster = Cluster::new(1, 2, 0);
+        (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
+        let fs = Fs::new(cluster.open().await.unwrap());
+        let mkdir = async |name: &[u8]| fs.mkdir(&USER, ObjectId::ROOT, name, 0o755, 0).await.unwrap().id;
+        let (from, to) = (mkdir(b"from").await, mkdir(b"to").await);
+        let prepared = prepare(&fs, from).await;
+        cluster.nodes[1].kill_and_wait().await;
+        (Halved { cluster, fs, from, to }, prepared)
+    }
+
+    /// Has the server come back, and does `meanwhile` when all but `from` was looked at.
+    async fn come_back(&self, meanwhile: impl AsyncFnOnce()) {
+        for dir in [self.from, self.to] {
+            self.fs.mknod(&USER, dir, b"new", Kind::File, 0o644, 0).await.unwrap();
+        }
+        self.cluster.wait_event("127.0.0.1:2 member dropped").await;
+        self.cluster.journal.keep();
+        self.cluster.nodes[0].script.hold_directory(Some(self.from));
+        self.cluster.nodes[1].start();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let looked = |dir: ObjectId, done: bool| {
+            let entries = self.cluster.journal.entries();
+            let is_look = |request: &Request| matches!(request, Request::ReadChanged { id, .. } if *id == dir);
+            entries.iter().any(|entry| entry.slot == 0 && entry.done == done && is_look(&entry.request))
+        };
+        while !looked(self.from, false) || !looked(self.to, true) {
+            assert!(Instant::now() < deadline, "nobody looks: {}", self.cluster.events());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        meanwhile().await;
+        self.cluster.nodes[0].script.hold_directory(None);
+        self.cluster.wait_event("127.0.0.1:2 member caught up").await;
+    }
+
+    /// Unmounts; what both servers have of a file.
+    async fn end(self, file: ObjectId) -> Vec<u8> {
+        self.fs.close().await;
+        for node in &self.cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        let mut contents = offline::check(&self.cluster, &[]).unwrap();
+        assert_eq!(contents.current.len(), 2, "{}", self.cluster.events());
+        contents.files.remove(&file).unwrap()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
+}
+
+/// From where nobody has looked yet to where everybody has: what changed in it before is not overlooked.
+#[test]
+fn a_directory_that_moves_is_not_overlooked() {
+    run(async {
+        let (halved, (dir, file)) = Halved::new(async |fs, from| {
+            let dir = fs.mkdir(&USER, from, b"dir", 0o755, 0).await.unwrap().id;
+            let file = fs.mknod(&USER, dir, b"file", Kind::File, 0o644, 0).await.unwrap().id;
+            write(fs, file, 1).await;
+            (dir, file)
+        })
+        .await;
+        write(&halved.fs, file, 2).await;
+        halved
+            .come_back(async || {
+                halved.fs.rename(halved.from, b"dir", halved.to, b"dir", 0).await.unwrap();
+                assert_eq!(halved.fs.lookup(halved.to, b"dir").await.unwrap().id, dir);
+            })
+            .await;
+        assert_eq!(halved.end(file).await, vec![2; 100_000]);
+    });
+}
+
+/// Objects with two names each are being made when the server goes once more: none of them is there twice in the end.
+#[test]
+fn what_was_begun_is_not_made_again() {
+    run(async {
+        let (halved, ()) = Halved::new(async |_, _| {}).await;
+        let (fs, cluster) = (&halved.fs, &halved.cluster);
+        for dir in [b"x", b"y"] {
+            let dir = fs.mkdir(&USER, halved.from, dir, 0o755, 0).await.unwrap().id;
+            for number in 0..40 {
+                let name = format!("{number}");
+                let link = fs.symlink(&USER, dir, name.as_bytes(), b"target").await.unwrap().id;
+                fs.link(link, halved.to, format!("{name} {}", dir.0).as_bytes()).await.unwrap();
+            }
+        }
+        cluster.wait_event("127.0.0.1:2 member dropped").await;
+        cluster.journal.keep();
+        for _ in 0..3 {
+            cluster.nodes[1].start();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let is_create =
+                |request: &Request| matches!(request, Request::Change { change: Change::Create { .. }, .. });
+            let made =
+                || cluster.journal.entries().iter().filter(|e| e.slot == 1 && e.done && is_create(&e.request)).count();
+            let before = made();
+            while made() < before + 5 && !cluster.events().contains("member caught up") {
+                assert!(Instant::now() < deadline, "nothing is made: {}", cluster.events());
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            cluster.nodes[1].kill_and_wait().await;
+        }
+        cluster.nodes[1].start();
+        cluster.wait_event("127.0.0.1:2 member caught up").await;
+        let file = fs.mknod(&USER, halved.to, b"file", Kind::File, 0o644, 0).await.unwrap().id;
+        assert_eq!(halved.end(file).await, b"");
+    });
+}
+
+/// Appends while one member is away, and again after it caught up and another is away: what is computed from it is right.
+#[test]
+fn what_is_computed_from_a_member_that_caught_up_is_right() {
+    for (first, second) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        run(async {
+            let mut cluster = Cluster::new(5, 3, 0);
+            (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
+            let fs = Fs::new(cluster.open().await.unwrap());
+            let id = fs.mknod(&USER, ObjectId::ROOT, b"file", Kind::File, 0o644, 0).await.unwrap().id;
+            let bytes: Vec<u8> = (0..469_193_u32).map(|at| (at / 7 % 251) as u8).collect();
+            let write = async |range: std::ops::Range<usize>| {
+                let part = Bytes::copy_from_slice(&bytes[range.clone()]);
+                let written = fs.write(id, 0, range.start as u64, part, WriteFlags::default()).await;
+                assert_eq!(written, Ok(range.len()), "{}", cluster.events());
+            };
+            cluster.nodes[first].kill_and_wait().await;
+            write(0..469_163).await;
+            cluster.wait_event("member dropped").await;
+            // The second one finds what the first one left in the cache.
+            write(469_163..469_173).await;
+            write(469_173..469_183).await;
+            cluster.nodes[first].start();
+            cluster.wait_event("member caught up").await;
+            cluster.nodes[second].kill_and_wait().await;
+            write(469_183..469_193).await;
+            let read = fs.read(id, 0, bytes.len(), true).await.unwrap();
+            let differs = read.iter().zip(&bytes).position(|(read, written)| read != written);
+            assert_eq!((differs, read.len()), (None, bytes.len()), "slots {first} and {second}");
+            fs.close().await;
+        });
+    }
+}
