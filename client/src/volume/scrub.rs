@@ -10,6 +10,7 @@
 
 mod compare;
 mod data;
+mod equal;
 mod first;
 mod names;
 mod peer;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, sleep};
 use super::Core;
 use crate::events::Event;
 use crate::layout::SlotSet;
+use data::Looked;
 use first::Doubts;
 use names::Dir;
 use peer::Spot;
@@ -140,9 +142,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn scrub_file(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<(), Halt> {
+    async fn scrub_file(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<Looked, Halt> {
         self.counts.files.fetch_add(1, Relaxed);
-        self.scrub_data(spot, entry, outdated).await.map(drop)
+        self.scrub_data(spot, entry, outdated).await
     }
 
     /// Members that count, and answer.

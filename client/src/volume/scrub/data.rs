@@ -32,6 +32,15 @@ struct Findings {
     beyond: BTreeMap<Beyond, (u64, u64)>,
 }
 
+/// How a look at a file ended.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// All that differed was looked at again, and put right where that can be.
+    pub(super) is_done: bool,
+    /// Members that something was written on.
+    pub(super) mended: SlotSet,
+}
+
 /// A stripe as all members have it, by index.
 type Units = Vec<Option<Unit>>;
 
@@ -56,9 +65,8 @@ fn judge_stripe(file: &File, stripe: u64, units: &Units, outdated: SlotSet) -> V
 }
 
 impl Pass<'_> {
-    /// Looks at all stripes of a file. `outdated` are members that have an older version of it. Whether all that differed was looked
-    /// at again, and put right where that can be.
-    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<bool, Halt> {
+    /// Looks at all stripes of a file. `outdated` are members that may have an older version of it.
+    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<Looked, Halt> {
         let mut is_done = true;
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let end = stripes_of(&file);
@@ -77,7 +85,8 @@ impl Pass<'_> {
             from = next;
         }
         self.report(spot, &findings);
-        Ok(is_done && findings.refused.is_empty())
+        let mended = findings.mended.keys().map(|(slot, _)| *slot).collect();
+        Ok(Looked { is_done: is_done && findings.refused.is_empty(), mended })
     }
 
     /// Stripes from one on that any member says were written, in pieces that are looked at together; and where to go on.
@@ -173,6 +182,7 @@ impl Pass<'_> {
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let run = run.start..run.end.min(stripes_of(&file));
         let found = self.look(spot, &file, run.clone()).await;
+        let mut is_stamped = false;
         for (stripe, units) in run.zip(&found) {
             let verdict = judge_stripe(&file, stripe, units, outdated);
             if let Some(beyond) = verdict.beyond {
@@ -188,7 +198,12 @@ impl Pass<'_> {
                     }),
                     Err(trouble) => drop(findings.refused.insert(slot, trouble.to_string())),
                 }
+                is_stamped = true;
             }
+        }
+        if is_stamped {
+            // Who was mended looks newer else.
+            self.stamp_all(spot, &entry).await;
         }
         Ok(true)
     }
