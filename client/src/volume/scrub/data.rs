@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use net_raid_proto::ids::{Digest, Slot, Timestamp};
 use net_raid_proto::message::{Change, Entry, Part, Reply, Request, WritePart};
 
+use super::note::Place;
 use super::peer::{Answer, Spot, Trouble};
 use super::stripe::{Beyond, Mend, Unit, Verdict, Why, judge};
 use super::{Halt, Pass};
@@ -20,6 +21,8 @@ use crate::volume::read::digests_of;
 
 /// Stripes that are looked at together.
 const RUN: u64 = 8;
+/// The same in the background.
+const A_FEW: u64 = 2;
 
 /// What was found in one file.
 #[derive(Default)]
@@ -71,11 +74,13 @@ impl Pass<'_> {
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let end = stripes_of(&file);
         let mut findings = Findings::default();
-        let mut from = Some(0);
+        let first = self.first_of(spot.id);
+        self.counts.files.fetch_add(u64::from(first.is_none()), Relaxed);
+        let mut from = Some(first.unwrap_or_default());
         while let Some(first) = from.filter(|first| *first < end) {
             let (runs, next) = self.written(spot, first, end).await;
             for run in runs {
-                self.check_open()?;
+                self.step(|| Place { path: spot.path.clone(), id: spot.id.0, stripe: run.start }).await?;
                 let found = self.look(spot, &file, run.clone()).await;
                 let clean = |(stripe, units)| judge_stripe(&file, stripe, units, outdated).is_clean();
                 if !run.clone().zip(&found).all(clean) {
@@ -109,9 +114,10 @@ impl Pass<'_> {
                 _ => merged.push(range),
             }
         }
+        let together = if self.background.is_some() { A_FEW } else { RUN };
         let cut = |range: Range<u64>| {
             let end = range.end;
-            range.step_by(RUN as usize).map(move |start| start..(start + RUN).min(end))
+            range.step_by(together as usize).map(move |start| start..(start + together).min(end))
         };
         (merged.into_iter().flat_map(cut).collect(), next)
     }
@@ -159,6 +165,7 @@ impl Pass<'_> {
                 return Err(nonsense());
             }
             self.counts.bytes.fetch_add(len as u64, Relaxed);
+            self.counts.work.fetch_add(len as u64, Relaxed);
             units.push(Unit {
                 generation: record.generation,
                 bad: bad_blocks(&bytes, &record.digests.0),

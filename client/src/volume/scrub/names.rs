@@ -1,6 +1,7 @@
 //! Names, attributes and extended attributes: what all members have in a directory is compared, and put right.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::future::join_all;
 use net_raid_proto::ids::{Digest, Generation, Name, Slot, Timestamp};
@@ -8,18 +9,30 @@ use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Entry, Kind, Reply, Request};
 
 use super::compare::{There, Told, Verdict, View, Wrong, judge, suspects};
+use super::note::Place;
+use super::pace::NAME_WORK;
 use super::peer::{Answer, Spot, Trouble, unexpected};
 use super::{Halt, Pass};
 use crate::layout::SlotSet;
 
 /// Names that are compared at the same time.
 const TOGETHER: usize = 32;
+/// The same in the background.
+const A_FEW: usize = 4;
 
 /// A directory that is to be compared.
 pub(super) struct Dir {
     pub(super) spot: Spot,
     /// Where it is, if its times differed.
-    pub(super) times: Option<(Spot, Name)>,
+    times: Option<(Spot, Name)>,
+    /// The first name that was not looked at yet.
+    from: Option<Name>,
+}
+
+impl Dir {
+    pub(super) fn at(spot: Spot, from: Option<Name>) -> Dir {
+        Dir { spot, times: None, from }
+    }
 }
 
 /// What was found at a name.
@@ -91,7 +104,7 @@ impl Pass<'_> {
     /// Compares all names of a directory, and everything about what they name. Adds the directories among these to `waiting`.
     pub(super) async fn scrub_directory(
         &self,
-        Dir { spot: dir, times }: &Dir,
+        Dir { spot: dir, times, from }: &Dir,
         waiting: &mut Vec<Dir>,
     ) -> Result<(), Halt> {
         let asked = self.members();
@@ -110,10 +123,16 @@ impl Pass<'_> {
                 Err(trouble) => tracing::debug!(%slot, dir = dir.words(), %trouble, "scrub"),
             }
         }
-        let names: Vec<(Name, BTreeMap<Slot, Entry>)> = names.into_iter().collect();
+        let (before, names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|(name, _)| from.as_ref().is_some_and(|from| name < from));
+        for (name, entries) in before {
+            let found = entries.into_values().find(|entry| entry.attr.kind == Kind::Directory);
+            waiting.extend(found.map(|entry| Dir::at(dir.child(entry.id, &name), None)));
+        }
         let mut mended = SlotSet::default();
-        for some in names.chunks(TOGETHER) {
-            self.check_open()?;
+        for some in names.chunks(if self.background.is_some() { A_FEW } else { TOGETHER }) {
+            self.step(|| Place { path: dir.child(dir.id, &some[0].0).path, id: 0, stripe: 0 }).await?;
+            self.counts.work.fetch_add(NAME_WORK * (some.len() * told.len()) as u64, Relaxed);
             let found = some
                 .iter()
                 .map(|(name, entries)| self.compare(dir, name, told, entries.clone(), (None, SlotSet::EMPTY)));
@@ -160,10 +179,10 @@ impl Pass<'_> {
         match right.attr.kind {
             Kind::Directory => {
                 let times = found.differs_in_times().then(|| (dir.clone(), name.clone()));
-                waiting.push(Dir { spot, times });
+                waiting.push(Dir { spot, times, from: None });
             }
             Kind::File => {
-                let looked = self.scrub_file(&spot, right, found.outdated()).await?;
+                let looked = self.scrub_data(&spot, right, found.outdated()).await?;
                 if found.differs_in_times() {
                     self.mend_times(dir, name, looked.mended).await?;
                 }
