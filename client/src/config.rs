@@ -64,6 +64,8 @@ pub struct VolumeConfig {
     pub timeout: Duration,
     /// How long a server may leave a request unanswered before it is dropped; shorter than `timeout`.
     pub stall: Duration,
+    /// In how long everything on all servers is read, compared and put right in the background; `None`: not at all.
+    pub scrub: Option<Duration>,
     /// Where the volume's events are logged: its own file, or the default.
     pub errorlog: Option<PathBuf>,
     /// `--force`: go on although servers that are out of reach may hold something newer. Never from the file.

@@ -19,6 +19,9 @@ pub const BLOCK: u64 = BLOCK_SIZE as u64;
 pub struct SlotSet(pub u32);
 
 impl SlotSet {
+    /// None.
+    pub const EMPTY: SlotSet = SlotSet(0);
+
     /// The slots below `width`.
     pub fn all(width: usize) -> SlotSet {
         SlotSet((1 << width) - 1)

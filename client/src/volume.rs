@@ -46,6 +46,7 @@ use net_raid_proto::message::{Change, DirEntry, Entry, Request, Space};
 pub use assembly::{AssemblyError, open};
 pub use error::VolumeError;
 pub use file::{File, Seek, WriteMeta};
+pub use scrub::{ScrubProgress, Sums as ScrubSums};
 
 use crate::cache::BlockCache;
 use crate::config::VolumeConfig;
@@ -164,6 +165,7 @@ impl Volume {
     /// # Errors
     /// ENOENT, or EIO beyond the redundancy.
     pub async fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Entry, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.lookup(parent, name).await
     }
 
@@ -172,6 +174,7 @@ impl Volume {
     /// # Errors
     /// ENOENT when the object is gone, or EIO beyond the redundancy.
     pub async fn getattr(&self, id: ObjectId) -> Result<Entry, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.entry(id, &Request::GetAttr { id }).await
     }
 
@@ -180,6 +183,7 @@ impl Volume {
     /// # Errors
     /// As the brick says, or EIO beyond the redundancy.
     pub async fn read_dir(&self, id: ObjectId, attributes: bool) -> Result<Vec<DirEntry>, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.read_dir_of_all(id, attributes).await
     }
 
@@ -188,6 +192,7 @@ impl Volume {
     /// # Errors
     /// EINVAL when it is none, or EIO beyond the redundancy.
     pub async fn read_link(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.bytes(id, &Request::ReadLink { id }).await
     }
 
@@ -196,6 +201,7 @@ impl Volume {
     /// # Errors
     /// ENODATA when it has none, or EIO beyond the redundancy.
     pub async fn get_xattr(&self, id: ObjectId, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.bytes(id, &Request::GetXattr { id, name: name.to_vec() }).await
     }
 
@@ -204,6 +210,7 @@ impl Volume {
     /// # Errors
     /// EIO beyond the redundancy.
     pub async fn list_xattr(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.bytes(id, &Request::ListXattr { id }).await
     }
 
@@ -221,6 +228,7 @@ impl Volume {
     /// # Errors
     /// What the bricks agree on, or EIO beyond the redundancy.
     pub async fn change(&self, change: Change, payload: Bytes, now: Timestamp) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.change_all(change, payload, now).await
     }
 
@@ -229,6 +237,7 @@ impl Volume {
     /// # Errors
     /// EIO when bytes cannot be had from enough members.
     pub async fn read(&self, file: &File, offset: u64, len: usize) -> Result<Bytes, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.read(file, offset, len).await
     }
 
@@ -237,6 +246,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn write(&self, file: &File, offset: u64, data: Bytes, meta: WriteMeta) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.write(file, offset, data, meta).await
     }
 
@@ -245,6 +255,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub async fn append(&self, file: &File, data: Bytes, meta: WriteMeta) -> Result<u64, VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.append(file, data, meta).await
     }
 
@@ -253,6 +264,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub async fn truncate(&self, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.truncate(file, size, meta).await
     }
 
@@ -268,6 +280,7 @@ impl Volume {
         keep_size: bool,
         meta: WriteMeta,
     ) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.zero(file, offset, len, keep_size, meta).await
     }
 
@@ -283,6 +296,7 @@ impl Volume {
         keep_size: bool,
         now: Timestamp,
     ) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.allocate(file, offset, len, keep_size, now).await
     }
 
@@ -299,6 +313,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn fsync(&self, id: ObjectId, data_only: bool) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.request_all(Request::Fsync { id, data_only }).await
     }
 
@@ -307,6 +322,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn sync_all(&self) -> Result<(), VolumeError> {
+        let _user = self.core.scrubs.user();
         self.core.checkpoint().await
     }
 
@@ -321,6 +337,11 @@ impl Volume {
     /// Has everything on all members read, compared and put right, at full speed; does not wait. The errorlog tells of it.
     pub fn scrub(&self) {
         self.core.scrubs.want();
+    }
+
+    /// How far the scrub is that is under way.
+    pub fn scrub_progress(&self) -> Option<ScrubProgress> {
+        self.core.scrubs.progress()
     }
 
     /// The last handle of an object is closed; does not wait.

@@ -104,6 +104,7 @@ async fn a_membership_record_that_is_not_valid_is_ignored() {
             cache_size: 1 << 20,
             timeout: Duration::from_millis(500),
             stall: Duration::from_millis(200),
+            scrub: None,
             errorlog: None,
             force: false,
         };

@@ -26,6 +26,8 @@ pub const XATTR_VALUE_MAX: usize = 64 * 1024;
 pub const XATTR_NAME_MAX: usize = 255;
 /// Parts (pieces of one unit each) of one read or write request.
 pub const PARTS_MAX: usize = 128;
+/// Bytes of a note.
+pub const NOTE_MAX: usize = 16 * 1024;
 /// Milliseconds without a frame from the owner after which another client may take over.
 pub const LEASE_MS: u64 = 5_000;
 /// Milliseconds between two signs of life from the owner.
@@ -35,5 +37,6 @@ const _: () = assert!(UNIT_SIZE.is_multiple_of(BLOCK_SIZE));
 const _: () = assert!(RENEW_MS * 3 <= LEASE_MS);
 // A write of PARTS_MAX whole units carries its digests in the body and its bytes in the payload.
 const _: () = assert!(PARTS_MAX * (BLOCKS_PER_UNIT * 16 + 64) <= BODY_MAX);
+const _: () = assert!(NOTE_MAX < BODY_MAX);
 const _: () = assert!(MEMBERS_MAX <= VOTERS_MAX);
 const _: () = assert!(XATTR_VALUE_MAX <= PAYLOAD_MAX);

@@ -236,6 +236,14 @@ pub enum Request {
         /// Its ctime.
         now: Timestamp,
     },
+    /// The note that was written last; nothing when there is none, or it is damaged.
+    ReadNote,
+    /// Keeps a note for later owners, durably, in place of the one before. The brick does not look into it.
+    WriteNote {
+        /// At most `NOTE_MAX` bytes.
+        #[serde(with = "serde_bytes")]
+        note: Vec<u8>,
+    },
 }
 
 /// What changes.
@@ -531,7 +539,7 @@ pub enum Reply {
         /// Cursor of the next page; `None` at the end.
         next: Option<u64>,
     },
-    /// To `ReadLink`, `GetXattr` and `ListXattr` (names, each ended by NUL).
+    /// To `ReadLink`, `GetXattr`, `ListXattr` (names, each ended by NUL) and `ReadNote`.
     Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
     /// To `StatFs`.
     Space(Space),

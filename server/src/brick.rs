@@ -17,6 +17,7 @@ mod locate;
 mod log;
 mod names;
 mod node;
+mod note;
 mod object;
 mod open;
 mod orphans;
@@ -135,6 +136,8 @@ pub struct Brick<D: Disk> {
     unsynced_removal: AtomicBool,
     /// One at a time puts what waits in place.
     completing: Mutex<()>,
+    /// One at a time writes the note.
+    noting: Mutex<()>,
     /// Nothing that was written was lost since the newest epoch was taken.
     intact: AtomicBool,
     /// Newest generation whose log may be used anew.
@@ -253,6 +256,8 @@ impl<D: Disk> Brick<D> {
             Request::Restore { parent, name, id, spec, size, brick_len, now } => {
                 self.restore((*parent, name), *id, spec, (*size, *brick_len), *now)
             }
+            Request::ReadNote => self.read_note(),
+            Request::WriteNote { note } => self.write_note(note),
             // Told apart in `dispatch`.
             _ => Err(Fault::Refused("not a query".into()).into()),
         }
@@ -310,6 +315,8 @@ impl<D: Disk> Brick<D> {
             | Request::Allocated { .. }
             | Request::Verify { .. }
             | Request::Restore { .. }
+            | Request::ReadNote
+            | Request::WriteNote { .. }
             | Request::PurgeOrphans => true,
             Request::Read { id, parts } => !self.is_cached(*id, parts),
             Request::Release { id } => self.release_is_slow(*id),

@@ -124,6 +124,14 @@ fn flip(file: &Path, at: u64) -> bool {
     true
 }
 
+/// Changes one byte as a person does: the brick's file is newer than all others then.
+fn write_by_hand(file: &Path, at: u64) -> bool {
+    flip(file, at) && {
+        File::options().write(true).open(file).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+        true
+    }
+}
+
 /// The one record file of a brick.
 fn record_file(brick: &Path) -> PathBuf {
     let buckets = fs::read_dir(brick.join(".net_raid/records")).unwrap();
@@ -193,6 +201,7 @@ fn is_mended(rig: &mut Rig, damage: &Damage) {
     }
     let first = scrub(rig);
     assert_eq!(first.damaged, 0, "{name}:\n{}", first.log);
+    assert_eq!(first.lines(&["older version"]), 0, "{name}, nothing was ever changed:\n{}", first.log);
     for brick in hurt {
         let address = rig.cluster[brick].address();
         assert!(first.lines(&[&address, "inconsistency found", object]) > 0, "{name}, {address}:\n{}", first.log);
@@ -238,6 +247,8 @@ const BYTES: &[Damage] = &[
         (0..6).all(|unit| flip(&brick.join("large"), unit * UNIT + 4464))
     }),
     damage("a flipped byte of a small file", "/d/small", |brick| flip(&brick.join("d/small"), 0)),
+    damage("a byte written by hand", "/large", |brick| write_by_hand(&brick.join("large"), 9)),
+    damage("the last byte written by hand", "/d/small", |brick| write_by_hand(&brick.join("d/small"), 3)),
     damage("a flipped byte of a record", "/large", |brick| flip(&record_file(brick), 3 * 264 + 20)),
     Damage {
         name: "a lost record file",

@@ -12,11 +12,12 @@ pub(super) enum Key {
     CacheReplacement,
     Timeout,
     Stall,
+    Scrub,
     Errorlog,
 }
 
 /// Every accepted spelling; the first one of a key is the one that messages use.
-const NAMES: [(&str, Key); 11] = [
+const NAMES: [(&str, Key); 12] = [
     ("diskname", Key::Diskname),
     ("mountpoint", Key::Mountpoint),
     ("raid", Key::Raid),
@@ -28,6 +29,7 @@ const NAMES: [(&str, Key); 11] = [
     ("cache_replacment", Key::CacheReplacement),
     ("timeout", Key::Timeout),
     ("stall", Key::Stall),
+    ("scrub", Key::Scrub),
     ("errorlog", Key::Errorlog),
 ];
 

@@ -20,8 +20,13 @@ pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The patience with a silent server if nothing is said; less where the timeout is short.
 pub(super) const DEFAULT_STALL: Duration = Duration::from_secs(2);
 
+/// The time in which everything is scrubbed if nothing is said.
+pub(super) const DEFAULT_SCRUB: Duration = Duration::from_secs(30 * DAY);
+
+const DAY: u64 = 86_400;
 const CACHE_SIZES: std::ops::RangeInclusive<u64> = MIB..=16 * TIB;
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+const SCRUBS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * DAY);
 const STALLS: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(3_600);
 
 const _: () = {
@@ -137,6 +142,31 @@ pub(super) fn timeout(text: &str) -> Result<Duration, Rejected> {
 /// The time after which a silent server is dropped.
 pub(super) fn stall(text: &str) -> Result<Duration, Rejected> {
     time(text, STALLS, "write a time from 20ms to 3600s")
+}
+
+/// The time in which everything is scrubbed in the background; `None` when it is not.
+pub(super) fn scrub(text: &str) -> Result<Option<Duration>, Rejected> {
+    if ["never", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return Ok(None);
+    }
+    let not_a_time = || {
+        let help = "write a whole number with d, h, m or s (days to seconds), as in `30d`, or `never`";
+        Rejected::new(format!("`{text}` is not a time"), help)
+    };
+    let (number, unit) = number_and_unit(text).ok_or_else(not_a_time)?;
+    let seconds = match unit {
+        "d" => DAY,
+        "h" => 3_600,
+        "m" => 60,
+        "" | "s" => 1,
+        _ => return Err(not_a_time()),
+    };
+    let time = Duration::from_secs(number.saturating_mul(seconds));
+    if !SCRUBS.contains(&time) {
+        let help = "write a time from 1m to 365d, or `never`";
+        return Err(Rejected::new(format!("the time `{text}` is out of range"), help));
+    }
+    Ok(Some(time))
 }
 
 /// A time in seconds (`10`, `10s`) or milliseconds (`500ms`).

@@ -61,6 +61,7 @@ pub(super) struct Settings<'a> {
     cache_size: Given<'a, u64>,
     timeout: Given<'a, Duration>,
     stall: Given<'a, Duration>,
+    scrub: Given<'a, Option<Duration>>,
 }
 
 impl<'a> Settings<'a> {
@@ -72,6 +73,7 @@ impl<'a> Settings<'a> {
             cache_size: Given::read(section, Key::CacheSize, problems, value::cache_size),
             timeout: Given::read(section, Key::Timeout, problems, value::timeout),
             stall: Given::read(section, Key::Stall, problems, value::stall),
+            scrub: Given::read(section, Key::Scrub, problems, value::scrub),
         }
     }
 
@@ -117,6 +119,7 @@ impl<'a> Volume<'a> {
             cache_size: own.cache_size.or(&defaults.cache_size).good().copied().unwrap_or(value::DEFAULT_CACHE_SIZE),
             timeout,
             stall,
+            scrub: own.scrub.or(&defaults.scrub).good().copied().unwrap_or(Some(value::DEFAULT_SCRUB)),
             errorlog: errorlog.cloned(),
             force: false,
         };

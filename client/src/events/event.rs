@@ -113,6 +113,41 @@ pub enum Event {
         /// How long it took.
         seconds: u64,
     },
+    /// How far a scrub is that somebody wanted.
+    ScrubProgress {
+        /// Bytes that were read on all servers together.
+        bytes: u64,
+        /// Of all work, as far as is known.
+        percent: u64,
+        /// Bytes a second.
+        rate: u64,
+        /// Seconds until it should be done.
+        left: u64,
+    },
+    /// A pass in the background has begun.
+    BackgroundScrubStarted,
+    /// A pass that an earlier mount began goes on.
+    BackgroundScrubGoesOn {
+        /// Where.
+        place: String,
+        /// Files so far.
+        files: u64,
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// A pass in the background is done.
+    BackgroundScrubDone {
+        /// Files.
+        files: u64,
+        /// Bytes that were read on all servers together.
+        bytes: u64,
+        /// Objects on servers that were put right.
+        mended: u64,
+        /// Objects that cannot be.
+        damaged: u64,
+        /// How long somebody was at it.
+        seconds: u64,
+    },
     /// A scrub ended early.
     ScrubFailed {
         /// Why.
@@ -217,6 +252,10 @@ impl Event {
             Self::Repaired { .. } => "repaired",
             Self::ScrubStarted => "scrub started",
             Self::ScrubDone { .. } => "scrub done",
+            Self::ScrubProgress { .. } => "scrub progress",
+            Self::BackgroundScrubStarted => "scrub in the background started",
+            Self::BackgroundScrubGoesOn { .. } => "scrub in the background goes on",
+            Self::BackgroundScrubDone { .. } => "scrub in the background done",
             Self::ScrubFailed { .. } => "scrub broken off",
             Self::Damaged { .. } => "damaged beyond repair",
             Self::Recovered { .. } => "recovered after a crash",
@@ -243,6 +282,10 @@ impl Event {
             | Self::RebuildDone { .. }
             | Self::ScrubStarted
             | Self::ScrubDone { .. }
+            | Self::ScrubProgress { .. }
+            | Self::BackgroundScrubStarted
+            | Self::BackgroundScrubGoesOn { .. }
+            | Self::BackgroundScrubDone { .. }
             | Self::Recovered { .. }
             | Self::VolumeFormed
             | Self::VolumeMounted { .. }
@@ -292,7 +335,15 @@ impl Event {
             Self::Repaired { object, what, from, to } => {
                 Fields { object: Some(object), reason: Some(what), from: Some(list(from)), to: Some(to), ..none }
             }
-            Self::ScrubDone { files, bytes, mended, damaged, seconds } => {
+            Self::ScrubProgress { bytes, percent, rate, left } => {
+                let counts = format!("bytes {bytes}, percent {percent}, bytes a second {rate}, seconds left {left}");
+                Fields { counts: Some(counts), ..none }
+            }
+            Self::BackgroundScrubGoesOn { place, files, bytes } => {
+                Fields { object: Some(place), counts: Some(format!("files {files}, bytes {bytes}")), ..none }
+            }
+            Self::ScrubDone { files, bytes, mended, damaged, seconds }
+            | Self::BackgroundScrubDone { files, bytes, mended, damaged, seconds } => {
                 let counts =
                     format!("files {files}, bytes {bytes}, mended {mended}, damaged {damaged}, seconds {seconds}");
                 Fields { counts: Some(counts), ..none }
@@ -310,6 +361,7 @@ impl Event {
             | Self::Replaced
             | Self::SpareConnected
             | Self::ScrubStarted
+            | Self::BackgroundScrubStarted
             | Self::VolumeFormed
             | Self::VolumeUnmounted
             | Self::VolumeOnline => none,

@@ -6,31 +6,42 @@
 //!        they do not: changes pause for a moment, all are asked again, and what is still wrong is mended or reported
 //! ```
 //!
+//! All directories are visited, and all names in each, in the order of names, so that a place in the tree means something later.
 //! What only moved between two answers is not touched therefore. See docs/decisions/scrub.md.
 
+mod background;
 mod compare;
 mod data;
+mod equal;
 mod first;
 mod names;
+mod note;
+mod pace;
 mod peer;
 mod stripe;
+mod users;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use net_raid_proto::ids::Slot;
-use net_raid_proto::message::{Entry, Request};
+use net_raid_proto::ids::{ObjectId, Slot};
+use net_raid_proto::message::{DirEntry, Kind, Request};
 use tokio::sync::{Notify, OwnedRwLockWriteGuard};
 use tokio::time::{Instant, sleep};
 
 use super::Core;
 use crate::events::Event;
 use crate::layout::SlotSet;
+use background::Background;
+pub use background::ScrubProgress;
 use first::Doubts;
 use names::Dir;
+use note::Place;
+pub use note::Sums;
 use peer::Spot;
+use users::{User, Users};
 
 /// Times that changes are asked to pause before something that differs is left for the next scrub.
 const PAUSES: u32 = 20;
@@ -40,11 +51,20 @@ const PAUSE_AGAIN: Duration = Duration::from_millis(50);
 /// So many mended objects are remembered.
 const TOUCHED_MAX: usize = 100_000;
 
-/// Whether the volume is to be scrubbed.
+/// Whether the volume is to be scrubbed, and is.
 #[derive(Default)]
 pub(super) struct Scrubs {
+    /// Wakes the task.
     wanted: Arc<Notify>,
+    /// At full speed.
+    is_wanted: AtomicBool,
     closed: AtomicBool,
+    users: Users,
+    /// How many notes were written.
+    notes: AtomicU64,
+    /// The errorlog has it that the pass in the background goes on.
+    was_told: AtomicBool,
+    progress: Mutex<Option<ScrubProgress>>,
     /// What is not believed until it was scrubbed.
     pub(super) doubts: Doubts,
 }
@@ -52,7 +72,22 @@ pub(super) struct Scrubs {
 impl Scrubs {
     /// Scrubs now, or once more after the scrub under way.
     pub(super) fn want(&self) {
+        self.is_wanted.store(true, Release);
         self.wanted.notify_one();
+    }
+
+    /// An operation of a user, until this is dropped.
+    pub(super) fn user(&self) -> User<'_> {
+        self.users.enter()
+    }
+
+    /// How far the scrub is that is under way.
+    pub(super) fn progress(&self) -> Option<ScrubProgress> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_progress(&self, progress: Option<ScrubProgress>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
     /// Nothing is scrubbed any more.
@@ -72,6 +107,8 @@ struct Counts {
     bytes: AtomicU64,
     mended: AtomicU64,
     damaged: AtomicU64,
+    /// As a pace counts it.
+    work: AtomicU64,
 }
 
 /// One scrub of the whole volume.
@@ -80,57 +117,46 @@ struct Pass<'a> {
     counts: Counts,
     /// What was mended; of more than [`TOUCHED_MAX`] the digests for people come when it is next closed.
     touched: Mutex<Vec<(Slot, Spot)>>,
-}
-
-impl Core {
-    /// Scrubs whenever that is wanted, for as long as the volume is there and open.
-    pub(super) fn keep_scrubbed(self: &Arc<Core>) {
-        tokio::spawn(keep(Arc::downgrade(self), Arc::clone(&self.scrubs.wanted)));
-    }
-
-    async fn scrub(self: &Arc<Core>) {
-        let begun = Instant::now();
-        self.log(None, &Event::ScrubStarted);
-        let pass = Pass::new(self);
-        match pass.run().await {
-            Ok(()) => self.log(
-                None,
-                &Event::ScrubDone {
-                    files: pass.counts.files.load(Relaxed),
-                    bytes: pass.counts.bytes.load(Relaxed),
-                    mended: pass.counts.mended.load(Relaxed),
-                    damaged: pass.counts.damaged.load(Relaxed),
-                    seconds: begun.elapsed().as_secs(),
-                },
-            ),
-            Err(Halt(reason)) => self.log(None, &Event::ScrubFailed { reason }),
-        }
-    }
-}
-
-async fn keep(core: Weak<Core>, wanted: Arc<Notify>) {
-    loop {
-        wanted.notified().await;
-        let Some(core) = core.upgrade() else { return };
-        if core.scrubs.closed.load(Acquire) {
-            return;
-        }
-        core.scrub().await;
-    }
+    /// Without: at full speed.
+    background: Option<Background>,
+    /// All of the work, as far as is known.
+    work: u64,
+    /// What earlier clients did of this pass.
+    before: Sums,
+    earlier_seconds: u64,
+    begun: Instant,
+    /// When the errorlog was told last.
+    told: Mutex<Instant>,
+    /// The stripe to begin with, of the file in which the pass goes on.
+    first: Mutex<Option<(ObjectId, u64)>>,
 }
 
 impl<'a> Pass<'a> {
     fn new(core: &'a Arc<Core>) -> Pass<'a> {
-        Pass { core, counts: Counts::default(), touched: Mutex::default() }
+        Pass {
+            core,
+            counts: Counts::default(),
+            touched: Mutex::default(),
+            background: None,
+            work: 0,
+            before: Sums::default(),
+            earlier_seconds: 0,
+            begun: Instant::now(),
+            told: Mutex::new(Instant::now()),
+            first: Mutex::default(),
+        }
     }
 }
 
 impl Pass<'_> {
-    async fn run(&self) -> Result<(), Halt> {
-        let mut waiting = vec![Dir { spot: Spot::root(), times: None }];
+    async fn run(&self, from: &Place) -> Result<(), Halt> {
+        let mut waiting = self.places_from(from).await?;
         while let Some(dir) = waiting.pop() {
             self.check_open()?;
+            let others = waiting.len();
             self.scrub_directory(&dir, &mut waiting).await?;
+            // The first of its directories comes next.
+            waiting[others..].reverse();
         }
         if self.counts.mended.load(Relaxed) > 0 {
             // What was mended is in its place, and durable.
@@ -140,9 +166,40 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn scrub_file(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<(), Halt> {
-        self.counts.files.fetch_add(1, Relaxed);
-        self.scrub_data(spot, entry, outdated).await.map(drop)
+    /// Directories that are still to be compared, the next one last.
+    async fn places_from(&self, from: &Place) -> Result<Vec<Dir>, Halt> {
+        let Some((name, parents)) = from.path.split_last() else { return Ok(vec![Dir::at(Spot::root(), None)]) };
+        let (mut waiting, mut spot) = (Vec::new(), Spot::root());
+        for next in parents {
+            let mut below = self.directories(&spot).await?;
+            below.sort_unstable_by(|one, other| other.name.cmp(&one.name));
+            let found = below.iter().find(|entry| entry.name == *next).map(|entry| spot.child(entry.id, next));
+            let later = below.iter().filter(|entry| entry.name > *next);
+            waiting.extend(later.map(|entry| Dir::at(spot.child(entry.id, &entry.name), None)));
+            // One that is gone needs no more.
+            let Some(found) = found else { return Ok(waiting) };
+            spot = found;
+        }
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some((ObjectId(from.id), from.stripe));
+        waiting.push(Dir::at(spot, Some(name.clone())));
+        Ok(waiting)
+    }
+
+    /// The directories in a directory, as any member has them.
+    async fn directories(&self, dir: &Spot) -> Result<Vec<DirEntry>, Halt> {
+        for slot in self.members().iter() {
+            if let Ok(mut entries) = self.list(slot, dir).await {
+                entries.retain(|entry| entry.kind == Kind::Directory);
+                return Ok(entries);
+            }
+        }
+        self.check_open().map(|()| Vec::new())
+    }
+
+    /// Where to begin in a file, if the pass goes on in it.
+    fn first_of(&self, id: ObjectId) -> Option<u64> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.take_if(|(of, _)| *of == id).map(|(_, stripe)| stripe)
     }
 
     /// Members that count, and answer.

@@ -71,7 +71,7 @@ impl Setup {
         let spares = list(self.servers..self.servers + self.spares);
         let hotswap = if self.spares > 0 { format!("hotswap = {spares}\n") } else { String::new() };
         let text = format!(
-            "timeout = 5\nstall = 1\ncache_size = 4M\ndiskname = SIM\nmountpoint = /mnt/sim\nraid = {}\nservers = {}\n{hotswap}",
+            "scrub = 1m\ntimeout = 5\nstall = 1\ncache_size = 4M\ndiskname = SIM\nmountpoint = /mnt/sim\nraid = {}\nservers = {}\n{hotswap}",
             self.level,
             list(0..self.servers)
         );

@@ -147,6 +147,7 @@ impl<D: Disk> Brick<D> {
             waiting: Mutex::default(),
             unsynced_removal: AtomicBool::new(false),
             completing: Mutex::default(),
+            noting: Mutex::default(),
             intact: AtomicBool::new(intact),
             applied: AtomicU64::new(applied.0),
             completed: AtomicU64::new(complete.0),

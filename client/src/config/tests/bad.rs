@@ -59,7 +59,7 @@ fn unknown_keys() {
     for (line, word, key) in near {
         check_line(line, &format!("unknown key `{word}`"), &format!("did you mean `{key}`?"));
     }
-    let keys = "the keys are diskname, mountpoint, raid, servers, hotswap, cache_size, cache_replacement, timeout, stall, \
+    let keys = "the keys are diskname, mountpoint, raid, servers, hotswap, cache_size, cache_replacement, timeout, stall, scrub, \
                 errorlog";
     check_line("colour = red", "unknown key `colour`", keys);
     check_line("Größe = 1", "unknown key `Größe`", keys);
@@ -129,6 +129,12 @@ fn numbers() {
     for text in ["0", "99ms", "86401", "18446744073709551615"] {
         let message = format!("the time `{text}` is out of range");
         check_line(&format!("timeout = {text}"), &message, "write a time from 100ms to 86400s");
+    }
+    check_line("scrub = 59s", "the time `59s` is out of range", "write a time from 1m to 365d, or `never`");
+    check_line("scrub = 366d", "the time `366d` is out of range", "write a time from 1m to 365d, or `never`");
+    let help = "write a whole number with d, h, m or s (days to seconds), as in `30d`, or `never`";
+    for text in ["monthly", "1w", "d", "-1d", "99999999999999999999d"] {
+        check_line(&format!("scrub = {text}"), &format!("`{text}` is not a time"), help);
     }
     check_line("stall = 19ms", "the time `19ms` is out of range", "write a time from 20ms to 3600s");
 }
@@ -297,7 +303,7 @@ fn everything_wrong_is_reported_at_once_in_the_order_of_lines() {
             "6: 2 servers are too few for RAID-5: `servers = h:1, h:x`; list 3 to 16",
             "6: `x` is not a port: `servers = h:1, h:x`; write a number from 1 to 65535",
             "7: unknown key `color`: `color = 1`; the keys are diskname, mountpoint, raid, servers, hotswap, cache_size, \
-             cache_replacement, timeout, stall, errorlog",
+             cache_replacement, timeout, stall, scrub, errorlog",
         ],
     );
 }

@@ -32,6 +32,7 @@ fn first_example() -> Config {
         cache_size: 1024 << 20,
         timeout: Duration::from_secs(10),
         stall: Duration::from_secs(2),
+        scrub: Some(Duration::from_secs(30 * 86_400)),
         errorlog: Some("/path/to/error.log".into()),
         force: false,
     };
@@ -107,6 +108,30 @@ fn absent_keys_have_defaults() {
     assert_eq!(volume.spares, []);
     assert_eq!(volume.errorlog, None);
     assert_eq!(volume_with("hotswap =").spares, []);
+}
+
+#[test]
+fn scrub_is_a_time_or_never() {
+    let scrub = |line: &str| volume_with(line).scrub.map(|time| time.as_secs());
+    for (line, seconds) in [
+        ("", Some(30 * 86_400)),
+        ("scrub = 30d", Some(30 * 86_400)),
+        ("scrub = 36 h", Some(36 * 3_600)),
+        ("scrub = 1m", Some(60)),
+        ("scrub = 90s", Some(90)),
+        ("scrub = 90", Some(90)),
+        ("scrub = 365d", Some(365 * 86_400)),
+        ("scrub = never", None),
+        ("scrub = OFF", None),
+    ] {
+        assert_eq!(scrub(line), seconds, "{line}");
+    }
+    let config = parsed(&format!(
+        "scrub = 7d\n{VOLUME}scrub = never\n{}",
+        VOLUME.replace("A\n", "B\n").replace("/a", "/b").replace("h:", "i:")
+    ));
+    assert_eq!(config.volumes[0].scrub, None);
+    assert_eq!(config.volumes[1].scrub, Some(Duration::from_secs(7 * 86_400)));
 }
 
 #[test]

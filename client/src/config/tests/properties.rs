@@ -16,6 +16,7 @@ fn config_like() -> impl Strategy<Value = String> {
         "cache_size",
         "timeout",
         "stall",
+        "scrub",
         "errorlog",
         "=",
         " = ",
@@ -95,6 +96,7 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
                     cache_size,
                     timeout,
                     stall,
+                    scrub: Some(Duration::from_secs(30 * 86_400)),
                     errorlog,
                     force: false,
                 }

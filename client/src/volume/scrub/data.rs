@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use net_raid_proto::ids::{Digest, Slot, Timestamp};
 use net_raid_proto::message::{Change, Entry, Part, Reply, Request, WritePart};
 
+use super::note::Place;
 use super::peer::{Answer, Spot, Trouble};
 use super::stripe::{Beyond, Mend, Unit, Verdict, Why, judge};
 use super::{Halt, Pass};
@@ -20,6 +21,8 @@ use crate::volume::read::digests_of;
 
 /// Stripes that are looked at together.
 const RUN: u64 = 8;
+/// The same in the background.
+const A_FEW: u64 = 2;
 
 /// What was found in one file.
 #[derive(Default)]
@@ -30,6 +33,15 @@ struct Findings {
     refused: BTreeMap<Slot, String>,
     /// By reason: how many stripes cannot be had whole, and the first.
     beyond: BTreeMap<Beyond, (u64, u64)>,
+}
+
+/// How a look at a file ended.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// All that differed was looked at again, and put right where that can be.
+    pub(super) is_done: bool,
+    /// Members that something was written on.
+    pub(super) mended: SlotSet,
 }
 
 /// A stripe as all members have it, by index.
@@ -56,18 +68,19 @@ fn judge_stripe(file: &File, stripe: u64, units: &Units, outdated: SlotSet) -> V
 }
 
 impl Pass<'_> {
-    /// Looks at all stripes of a file. `outdated` are members that have an older version of it. Whether all that differed was looked
-    /// at again, and put right where that can be.
-    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<bool, Halt> {
+    /// Looks at all stripes of a file. `outdated` are members that may have an older version of it.
+    pub(super) async fn scrub_data(&self, spot: &Spot, entry: &Entry, outdated: SlotSet) -> Result<Looked, Halt> {
         let mut is_done = true;
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let end = stripes_of(&file);
         let mut findings = Findings::default();
-        let mut from = Some(0);
+        let first = self.first_of(spot.id);
+        self.counts.files.fetch_add(u64::from(first.is_none()), Relaxed);
+        let mut from = Some(first.unwrap_or_default());
         while let Some(first) = from.filter(|first| *first < end) {
             let (runs, next) = self.written(spot, first, end).await;
             for run in runs {
-                self.check_open()?;
+                self.step(|| Place { path: spot.path.clone(), id: spot.id.0, stripe: run.start }).await?;
                 let found = self.look(spot, &file, run.clone()).await;
                 let clean = |(stripe, units)| judge_stripe(&file, stripe, units, outdated).is_clean();
                 if !run.clone().zip(&found).all(clean) {
@@ -77,7 +90,8 @@ impl Pass<'_> {
             from = next;
         }
         self.report(spot, &findings);
-        Ok(is_done && findings.refused.is_empty())
+        let mended = findings.mended.keys().map(|(slot, _)| *slot).collect();
+        Ok(Looked { is_done: is_done && findings.refused.is_empty(), mended })
     }
 
     /// Stripes from one on that any member says were written, in pieces that are looked at together; and where to go on.
@@ -100,9 +114,10 @@ impl Pass<'_> {
                 _ => merged.push(range),
             }
         }
+        let together = if self.background.is_some() { A_FEW } else { RUN };
         let cut = |range: Range<u64>| {
             let end = range.end;
-            range.step_by(RUN as usize).map(move |start| start..(start + RUN).min(end))
+            range.step_by(together as usize).map(move |start| start..(start + together).min(end))
         };
         (merged.into_iter().flat_map(cut).collect(), next)
     }
@@ -150,6 +165,7 @@ impl Pass<'_> {
                 return Err(nonsense());
             }
             self.counts.bytes.fetch_add(len as u64, Relaxed);
+            self.counts.work.fetch_add(len as u64, Relaxed);
             units.push(Unit {
                 generation: record.generation,
                 bad: bad_blocks(&bytes, &record.digests.0),
@@ -173,6 +189,7 @@ impl Pass<'_> {
         let file = File::new(entry.id, entry.layout, entry.attr.size);
         let run = run.start..run.end.min(stripes_of(&file));
         let found = self.look(spot, &file, run.clone()).await;
+        let mut is_stamped = false;
         for (stripe, units) in run.zip(&found) {
             let verdict = judge_stripe(&file, stripe, units, outdated);
             if let Some(beyond) = verdict.beyond {
@@ -188,7 +205,12 @@ impl Pass<'_> {
                     }),
                     Err(trouble) => drop(findings.refused.insert(slot, trouble.to_string())),
                 }
+                is_stamped = true;
             }
+        }
+        if is_stamped {
+            // Who was mended looks newer else.
+            self.stamp_all(spot, &entry).await;
         }
         Ok(true)
     }

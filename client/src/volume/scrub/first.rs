@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Pass;
 use super::compare::Told;
+use super::names::Named;
 use super::peer::Spot;
 use crate::conn::{CallError, Class};
 use crate::layout::SlotSet;
@@ -49,6 +50,9 @@ impl Doubts {
     }
 
     pub(super) fn add(&self, id: ObjectId, slots: SlotSet) {
+        if slots.is_empty() {
+            return;
+        }
         let mut of = lock(&self.of);
         let doubted = of.entry(id).or_default();
         doubted.0 |= slots.0;
@@ -59,6 +63,13 @@ impl Doubts {
         let mut of = lock(&self.of);
         of.remove(&id);
         self.any.store(!of.is_empty(), Ordering::Release);
+    }
+
+    fn leave(&self, dir: ObjectId, name: &Name) {
+        let mut undecided = lock(&self.undecided);
+        if undecided.len() < UNDECIDED_MAX {
+            undecided.insert((dir, name.clone()));
+        }
     }
 }
 
@@ -129,12 +140,7 @@ impl Core {
             let pass = Pass::new(&core);
             match pass.mend_one(&dir, &name).await {
                 Ok(true) => {}
-                Ok(false) => {
-                    let mut undecided = lock(&core.scrubs.doubts.undecided);
-                    if undecided.len() < UNDECIDED_MAX {
-                        undecided.insert((dir.id, name));
-                    }
-                }
+                Ok(false) => core.scrubs.doubts.leave(dir.id, &name),
                 Err(halt) => tracing::debug!(why = halt.0, "a name was not looked into"),
             }
         });
@@ -203,29 +209,49 @@ fn do_agree(found: &[Option<Entry>]) -> bool {
 }
 
 impl Pass<'_> {
-    /// Puts the attributes of one name right; its bytes follow. Whether all of it can be.
+    /// Puts the attributes of one name right; its bytes follow, and then its times. Whether all of it can be.
     async fn mend_one(&self, dir: &Spot, name: &Name) -> Result<bool, super::Halt> {
         let mut mended = SlotSet::default();
-        let Some(mend) = self.mend_found(dir, name, &mut mended).await? else { return Ok(true) };
-        let Some((right, outdated)) = mend else { return Ok(false) };
+        let Some(named) = self.mend_found(dir, name, &mut mended).await? else { return Ok(true) };
+        let Some(Named { right, outdated, is_times }) = named else { return Ok(false) };
         let core = Arc::clone(self.core);
-        if right.attr.kind == Kind::File {
+        let is_file = right.attr.kind == Kind::File;
+        if is_file {
             // Before this is answered nobody reads the file.
             core.scrubs.doubts.add(right.id, outdated);
         }
-        if mended.is_empty() {
+        if mended.is_empty() && !(is_file && is_times) {
             return Ok(false);
         }
-        if right.attr.kind != Kind::File {
-            return self.equal_directory(dir, mended).await.map(|()| true);
+        if !mended.is_empty() {
+            self.equal_directory(dir, mended).await?;
         }
-        self.equal_directory(dir, mended).await?;
-        let spot = dir.child(right.id, name);
+        if !is_file {
+            return Ok(true);
+        }
+        // While times differ, each look at the name would begin this again.
+        core.scrubs.doubts.leave(dir.id, name);
+        let (dir, name) = (dir.clone(), name.clone());
         tokio::spawn(async move {
+            let mut wrong = SlotSet::default();
+            let spot = dir.child(right.id, &name);
             // Until its bytes are right, those who have older ones are not read.
             while !core.scrubs.closed.load(Ordering::Acquire) && core.members.check_owned().is_ok() {
-                match Pass::new(&core).scrub_data(&spot, &right, outdated).await {
-                    Ok(true) => return core.scrubs.doubts.end(right.id),
+                let pass = Pass::new(&core);
+                let looked = async {
+                    let looked = pass.scrub_data(&spot, &right, outdated).await?;
+                    wrong.0 |= looked.mended.0;
+                    if looked.is_done {
+                        core.scrubs.doubts.end(right.id);
+                        pass.mend_times(&dir, &name, wrong).await?;
+                    }
+                    Ok::<bool, super::Halt>(looked.is_done)
+                };
+                match looked.await {
+                    Ok(true) => {
+                        lock(&core.scrubs.doubts.undecided).remove(&(dir.id, name));
+                        return;
+                    }
                     Ok(false) => {}
                     Err(halt) => tracing::debug!(why = halt.0, "a file was not read whole"),
                 }

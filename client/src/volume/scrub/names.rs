@@ -1,29 +1,38 @@
 //! Names, attributes and extended attributes: what all members have in a directory is compared, and put right.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use net_raid_proto::ids::{Digest, Generation, Name, Slot, Timestamp};
 use net_raid_proto::layout::Level;
-use net_raid_proto::message::{Change, Entry, Kind, NewObject, Reply, Request, SetAttr, XattrExpect};
+use net_raid_proto::message::{Entry, Kind, Reply, Request};
 
-use super::compare::{There, Told, Verdict, View, Wrong, judge};
+use super::compare::{There, Told, Verdict, View, Wrong, judge, suspects};
+use super::note::Place;
+use super::pace::NAME_WORK;
 use super::peer::{Answer, Spot, Trouble, unexpected};
 use super::{Halt, Pass};
-use crate::events::Event;
-use crate::layout::{Geometry, SlotSet};
+use crate::layout::SlotSet;
 
 /// Names that are compared at the same time.
 const TOGETHER: usize = 32;
-
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The same in the background.
+const A_FEW: usize = 4;
 
 /// A directory that is to be compared.
 pub(super) struct Dir {
     pub(super) spot: Spot,
     /// Where it is, if its times differed.
-    pub(super) times: Option<(Spot, Name)>,
+    times: Option<(Spot, Name)>,
+    /// The first name that was not looked at yet.
+    from: Option<Name>,
+}
+
+impl Dir {
+    pub(super) fn at(spot: Spot, from: Option<Name>) -> Dir {
+        Dir { spot, times: None, from }
+    }
 }
 
 /// What was found at a name.
@@ -31,15 +40,36 @@ struct Found {
     verdict: Verdict,
     /// What those members have that have something.
     entries: BTreeMap<Slot, Entry>,
+    /// Of whose times only, or of whose bytes too, nothing is known.
+    suspects: SlotSet,
+}
+
+/// What is put right of a name.
+struct Aim<'a> {
+    wrong: &'a [Wrong],
+    /// Members in whose bytes something was wrong: their times are not believed.
+    doubted: SlotSet,
+}
+
+/// All but times, which follow when what is in the object is right.
+const ATTRIBUTES: Aim<'static> =
+    Aim { wrong: &[Wrong::Missing, Wrong::Older, Wrong::Differs], doubted: SlotSet::EMPTY };
+
+/// A name that all have with the same attributes, but for times perhaps.
+pub(super) struct Named {
+    pub(super) right: Entry,
+    /// Members that may have an older version of its bytes.
+    pub(super) outdated: SlotSet,
+    pub(super) is_times: bool,
 }
 
 /// What attributes do not tell of an object on one member.
-struct Extended {
+pub(super) struct Extended {
     digest: Digest,
     count: u32,
     ctime: Timestamp,
     /// Bytes of the brick's file.
-    len: u64,
+    pub(super) len: u64,
     sound: bool,
 }
 
@@ -58,13 +88,23 @@ impl Found {
         let Verdict::Wrong { wrong, .. } = &self.verdict else { return SlotSet::default() };
         wrong.iter().filter(|(_, wrong)| *wrong == which).map(|(slot, _)| *slot).collect()
     }
+
+    /// Members whose bytes are not believed where they contradict others.
+    fn outdated(&self) -> SlotSet {
+        let suspects = if self.differs_in_times() { self.suspects } else { SlotSet::default() };
+        SlotSet(self.wrong(Wrong::Older).0 | suspects.0)
+    }
+
+    fn differs_in_times(&self) -> bool {
+        !self.wrong(Wrong::Times).is_empty()
+    }
 }
 
 impl Pass<'_> {
     /// Compares all names of a directory, and everything about what they name. Adds the directories among these to `waiting`.
     pub(super) async fn scrub_directory(
         &self,
-        Dir { spot: dir, times }: &Dir,
+        Dir { spot: dir, times, from }: &Dir,
         waiting: &mut Vec<Dir>,
     ) -> Result<(), Halt> {
         let asked = self.members();
@@ -83,11 +123,19 @@ impl Pass<'_> {
                 Err(trouble) => tracing::debug!(%slot, dir = dir.words(), %trouble, "scrub"),
             }
         }
-        let names: Vec<(Name, BTreeMap<Slot, Entry>)> = names.into_iter().collect();
+        let (before, names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|(name, _)| from.as_ref().is_some_and(|from| name < from));
+        for (name, entries) in before {
+            let found = entries.into_values().find(|entry| entry.attr.kind == Kind::Directory);
+            waiting.extend(found.map(|entry| Dir::at(dir.child(entry.id, &name), None)));
+        }
         let mut mended = SlotSet::default();
-        for some in names.chunks(TOGETHER) {
-            self.check_open()?;
-            let found = some.iter().map(|(name, entries)| self.compare(dir, name, told, entries.clone(), None));
+        for some in names.chunks(if self.background.is_some() { A_FEW } else { TOGETHER }) {
+            self.step(|| Place { path: dir.child(dir.id, &some[0].0).path, id: 0, stripe: 0 }).await?;
+            self.counts.work.fetch_add(NAME_WORK * (some.len() * told.len()) as u64, Relaxed);
+            let found = some
+                .iter()
+                .map(|(name, entries)| self.compare(dir, name, told, entries.clone(), (None, SlotSet::EMPTY)));
             for ((name, _), found) in some.iter().zip(join_all(found).await) {
                 self.scrub_name(dir, name, found, (waiting, &mut mended)).await?;
             }
@@ -97,10 +145,17 @@ impl Pass<'_> {
         }
         // What differs still is not for the names in it.
         if let Some((above, name)) = times {
-            let found = self.look_again(above, name).await;
-            if found.verdict != Verdict::Agree {
-                self.mend_name(above, name, &found, &[Wrong::Times], &mut SlotSet::default()).await?;
-            }
+            self.mend_times(above, name, SlotSet::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts times right when what is in the object is; those of `doubted` are not believed.
+    pub(super) async fn mend_times(&self, dir: &Spot, name: &Name, doubted: SlotSet) -> Result<(), Halt> {
+        let found = self.look_again(dir, name, doubted).await;
+        if found.verdict != Verdict::Agree {
+            let aim = Aim { wrong: &[Wrong::Times], doubted };
+            self.mend_name(dir, name, &found, &aim, &mut SlotSet::default()).await?;
         }
         Ok(())
     }
@@ -114,24 +169,23 @@ impl Pass<'_> {
     ) -> Result<(), Halt> {
         let found = match found.verdict {
             Verdict::Agree => found,
-            _ => {
-                match self.mend_name(dir, name, &found, &[Wrong::Missing, Wrong::Older, Wrong::Differs], mended).await?
-                {
-                    Some(found) => found,
-                    None => return Ok(()),
-                }
-            }
+            _ => match self.mend_name(dir, name, &found, &ATTRIBUTES, mended).await? {
+                Some(found) => found,
+                None => return Ok(()),
+            },
         };
         let Some(right) = found.right() else { return Ok(()) };
         let spot = dir.child(right.id, name);
         match right.attr.kind {
             Kind::Directory => {
-                let times = (!found.wrong(Wrong::Times).is_empty()).then(|| (dir.clone(), name.clone()));
-                waiting.push(Dir { spot, times });
+                let times = found.differs_in_times().then(|| (dir.clone(), name.clone()));
+                waiting.push(Dir { spot, times, from: None });
             }
             Kind::File => {
-                let outdated = found.wrong(Wrong::Older);
-                self.scrub_file(&spot, right, outdated).await?;
+                let looked = self.scrub_data(&spot, right, found.outdated()).await?;
+                if found.differs_in_times() {
+                    self.mend_times(dir, name, looked.mended).await?;
+                }
                 self.cut_tails(&spot, right).await?;
             }
             _ => {}
@@ -147,11 +201,14 @@ impl Pass<'_> {
         name: &Name,
         told: SlotSet,
         entries: BTreeMap<Slot, Entry>,
-        above: Option<&BTreeMap<Slot, Generation>>,
+        (above, doubted): (Option<&BTreeMap<Slot, Generation>>, SlotSet),
     ) -> Found {
         let above = |slot| above.and_then(|above| above.get(&slot).copied()).unwrap_or_default();
         let views = told.iter().map(|slot| self.view(slot, dir, name, (entries.get(&slot), above(slot))));
-        let views: Vec<View> = join_all(views).await.into_iter().flatten().collect();
+        let mut views: Vec<View> = join_all(views).await.into_iter().flatten().collect();
+        for view in views.iter_mut().filter(|view| doubted.has(view.slot)) {
+            view.there.iter_mut().for_each(|there| there.sound = false);
+        }
         let needed = match entries.values().next() {
             Some(Entry { layout, attr, .. }) if attr.kind == Kind::File && layout.level != Level::Raid1 => {
                 layout.data_units()
@@ -159,7 +216,7 @@ impl Pass<'_> {
             _ => 1,
         };
         let losses = self.core.layout.level.redundancy(self.core.members.width());
-        Found { verdict: judge(&views, needed, losses), entries }
+        Found { verdict: judge(&views, needed, losses), entries, suspects: suspects(&views, losses) }
     }
 
     /// `None` where the member cannot be asked any more: it just leaves the comparison.
@@ -183,7 +240,7 @@ impl Pass<'_> {
     }
 
     /// What attributes do not tell of an object. What the brick put right by itself is told of.
-    async fn extended(&self, slot: Slot, spot: &Spot) -> Answer<Extended> {
+    pub(super) async fn extended(&self, slot: Slot, spot: &Spot) -> Answer<Extended> {
         match self.ask(slot, spot, &Request::Verify { id: spot.id }, &[], &[]).await?.reply {
             Reply::Verified { extended, count, ctime, len, sound, mended } => {
                 if mended {
@@ -196,8 +253,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Asks all members for a name; the caller has paused changes.
-    async fn look_again(&self, dir: &Spot, name: &Name) -> Found {
+    /// Asks all members for a name; the caller has paused changes. The times of `doubted` are not believed.
+    async fn look_again(&self, dir: &Spot, name: &Name, doubted: SlotSet) -> Found {
         let asked = self.members();
         let above = join_all(asked.iter().map(|slot| self.entry(slot, dir))).await;
         let above: BTreeMap<Slot, Generation> =
@@ -209,7 +266,7 @@ impl Pass<'_> {
             told = told.with(*slot);
             entries.extend(found.map(|entry| (*slot, entry)));
         }
-        self.compare(dir, name, told, entries, Some(&above)).await
+        self.compare(dir, name, told, entries, (Some(&above), doubted)).await
     }
 
     async fn lookup(&self, slot: Slot, dir: &Spot, name: &Name) -> Answer<Option<Entry>> {
@@ -231,12 +288,12 @@ impl Pass<'_> {
         dir: &Spot,
         name: &Name,
         before: &Found,
-        mend: &[Wrong],
+        aim: &Aim<'_>,
         mended: &mut SlotSet,
     ) -> Result<Option<Found>, Halt> {
         self.seek_links(before).await;
         let Some(_nothing_changes) = self.pause().await? else { return Ok(None) };
-        let found = self.look_again(dir, name).await;
+        let found = self.look_again(dir, name, aim.doubted).await;
         let source = match &found.verdict {
             Verdict::Agree => return Ok(Some(found)),
             Verdict::Undecided(why) => {
@@ -256,7 +313,7 @@ impl Pass<'_> {
             (Wrong::Times, "its times are not those of other servers"),
         ]
         .into_iter()
-        .filter(|(wrong, _)| mend.contains(wrong))
+        .filter(|(wrong, _)| aim.wrong.contains(wrong))
         {
             for slot in found.wrong(wrong).iter() {
                 let done = async {
@@ -280,25 +337,24 @@ impl Pass<'_> {
         Ok(Some(found))
     }
 
-    /// Looks at one name for itself. Nothing where all agree by now; else the object as it should be, where that is known, and the
-    /// members that have an older version.
+    /// Looks at one name for itself. Nothing where all agree by now; else the object as it should be, where that is known.
     pub(super) async fn mend_found(
         &self,
         dir: &Spot,
         name: &Name,
         mended: &mut SlotSet,
-    ) -> Result<Option<Option<(Entry, SlotSet)>>, Halt> {
-        let before = self.look_again(dir, name).await;
+    ) -> Result<Option<Option<Named>>, Halt> {
+        let before = self.look_again(dir, name, SlotSet::EMPTY).await;
         if before.verdict == Verdict::Agree {
             return Ok(None);
         }
-        let mend = [Wrong::Missing, Wrong::Older, Wrong::Differs];
         // Changes that did not pause are no reason to give it up for good.
-        let Some(found) = self.mend_name(dir, name, &before, &mend, mended).await? else { return Ok(None) };
+        let Some(found) = self.mend_name(dir, name, &before, &ATTRIBUTES, mended).await? else { return Ok(None) };
         if found.verdict == Verdict::Agree {
             return Ok(None);
         }
-        Ok(Some(found.right().map(|right| (right.clone(), found.wrong(Wrong::Older)))))
+        let (outdated, is_times) = (found.outdated(), found.differs_in_times());
+        Ok(Some(found.right().map(|right| Named { right: right.clone(), outdated, is_times })))
     }
 
     /// Lets members come by objects of several names that they may have by another one.
@@ -311,163 +367,5 @@ impl Pass<'_> {
             // That it is not found is no error.
             let _ = self.core.search(slot, right.id).await;
         }
-    }
-
-    /// Puts an object back on a member; of a file all bytes are still to come.
-    async fn restore(&self, slot: Slot, (dir, name): (&Spot, &Name), right: &Entry, source: Slot) -> Answer<()> {
-        let spot = dir.child(right.id, name);
-        let target = match right.attr.kind {
-            Kind::Symlink => {
-                match self.ask(source, &spot, &Request::ReadLink { id: right.id }, &[], &[]).await?.reply {
-                    Reply::Bytes(target) => target,
-                    _ => return Err(unexpected()),
-                }
-            }
-            _ => Vec::new(),
-        };
-        let spec = NewObject {
-            kind: right.attr.kind.clone(),
-            mode: right.attr.mode,
-            uid: right.attr.uid,
-            gid: right.attr.gid,
-            target,
-            layout: right.layout,
-            // They come with the other attributes.
-            xattrs: Vec::new(),
-        };
-        let request = Request::Restore {
-            parent: dir.id,
-            name: name.clone(),
-            id: right.id,
-            spec: Box::new(spec),
-            size: right.attr.size,
-            brick_len: self.brick_len(right, slot),
-            now: right.attr.ctime,
-        };
-        self.ask(slot, dir, &request, &[], &[]).await.map(drop)
-    }
-
-    fn brick_len(&self, entry: &Entry, slot: Slot) -> u64 {
-        let geometry = Geometry::new(entry.layout, entry.id);
-        let has_units = entry.attr.kind == Kind::File && geometry.slots().has(slot);
-        if has_units { geometry.brick_len(entry.attr.size, slot) } else { 0 }
-    }
-
-    /// Gives an object on one member the attributes that it has on another.
-    async fn equal(&self, slot: Slot, spot: &Spot, right: &Entry, source: Slot) -> Answer<()> {
-        let id = spot.id;
-        let now = right.attr.ctime;
-        let (wanted, has) = (self.xattrs(source, spot).await?, self.xattrs(slot, spot).await?);
-        for name in has.keys().filter(|name| !wanted.contains_key(*name)) {
-            self.change(slot, spot, (now, Change::RemoveXattr { id, name: name.clone() }), &[]).await?;
-        }
-        for (name, value) in wanted.iter().filter(|(name, value)| has.get(*name) != Some(value)) {
-            let change = Change::SetXattr { id, name: name.clone(), expect: XattrExpect::Any, mode: None };
-            self.change(slot, spot, (now, change), &[Bytes::from(value.clone())]).await?;
-        }
-        let present = self.entry(slot, spot).await?;
-        if right.attr.kind == Kind::File && present.attr.size != right.attr.size {
-            let (size, brick_len) = (right.attr.size, self.brick_len(right, slot));
-            let change = Change::Truncate { id, size, brick_len, mtime: None, mode: None };
-            self.change(slot, spot, (now, change), &[]).await?;
-        }
-        self.set_attributes(slot, spot, right).await
-    }
-
-    async fn set_attributes(&self, slot: Slot, spot: &Spot, right: &Entry) -> Answer<()> {
-        let attr = &right.attr;
-        let set = SetAttr {
-            mode: Some(attr.mode),
-            uid: Some(attr.uid),
-            gid: Some(attr.gid),
-            atime: Some(attr.atime),
-            mtime: Some(attr.mtime),
-        };
-        self.change(slot, spot, (attr.ctime, Change::SetAttr { id: spot.id, set }), &[]).await
-    }
-
-    async fn xattrs(&self, slot: Slot, spot: &Spot) -> Answer<Xattrs> {
-        let id = spot.id;
-        let mut xattrs = Xattrs::new();
-        let list = self.bytes(slot, spot, &Request::ListXattr { id }).await?;
-        for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-            let value = self.bytes(slot, spot, &Request::GetXattr { id, name: name.to_vec() }).await?;
-            xattrs.insert(name.to_vec(), value);
-        }
-        Ok(xattrs)
-    }
-
-    async fn bytes(&self, slot: Slot, spot: &Spot, request: &Request) -> Answer<Vec<u8>> {
-        match self.ask(slot, spot, request, &[], &[]).await?.reply {
-            Reply::Bytes(bytes) => Ok(bytes),
-            _ => Err(unexpected()),
-        }
-    }
-
-    /// Gives an object the same stamp on all members, by a change that changes nothing: which of two versions is newer is told by
-    /// stamps.
-    async fn stamp_all(&self, spot: &Spot, right: &Entry) {
-        let change = Change::SetAttr { id: spot.id, set: SetAttr::default() };
-        let now = right.attr.ctime;
-        join_all(self.members().iter().map(|slot| self.change(slot, spot, (now, change.clone()), &[]))).await;
-    }
-
-    /// Brick files of striped files that are longer than the file needs are cut. (Of a mirror the length is the size.)
-    async fn cut_tails(&self, spot: &Spot, right: &Entry) -> Result<(), Halt> {
-        if right.layout.level == Level::Raid1 || self.tails(spot, right).await.is_empty() {
-            return Ok(());
-        }
-        let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
-        let Some(slot) = self.members().iter().next() else { return Ok(()) };
-        let Ok(right) = self.entry(slot, spot).await else { return Ok(()) };
-        for slot in self.tails(spot, &right).await.iter() {
-            let (size, brick_len) = (right.attr.size, self.brick_len(&right, slot));
-            let change = Change::Truncate { id: spot.id, size, brick_len, mtime: None, mode: None };
-            let cut = async {
-                self.change(slot, spot, (right.attr.ctime, change), &[]).await?;
-                self.set_attributes(slot, spot, &right).await
-            };
-            match cut.await {
-                Ok(()) => self.mended(slot, spot, "its file is too long".into(), "length".into()),
-                Err(trouble) => self.refused(slot, spot, &trouble),
-            }
-        }
-        Ok(())
-    }
-
-    /// Members whose files are longer than they should be.
-    async fn tails(&self, spot: &Spot, right: &Entry) -> SlotSet {
-        let asked = self.members();
-        let told = join_all(asked.iter().map(|slot| self.extended(slot, spot))).await;
-        let is_long = |(slot, told): &(Slot, Answer<Extended>)| {
-            told.as_ref().is_ok_and(|told| told.len > self.brick_len(right, *slot))
-        };
-        asked.iter().zip(told).filter(is_long).map(|(slot, _)| slot).collect()
-    }
-
-    /// Names that were put back have changed the times of their directory.
-    pub(super) async fn equal_directory(&self, dir: &Spot, mended: SlotSet) -> Result<(), Halt> {
-        let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
-        let mut right: Option<(Slot, Entry)> = None;
-        for slot in self.members().iter().filter(|slot| !mended.has(*slot)) {
-            let Ok(entry) = self.entry(slot, dir).await else { continue };
-            let newer = |(_, other): &(Slot, Entry)| (entry.stamp, entry.attr.ctime) > (other.stamp, other.attr.ctime);
-            if right.as_ref().is_none_or(newer) {
-                right = Some((slot, entry));
-            }
-        }
-        let Some((source, right)) = right else { return Ok(()) };
-        for slot in mended.iter() {
-            if let Err(trouble) = self.equal(slot, dir, &right, source).await {
-                self.refused(slot, dir, &trouble);
-            }
-        }
-        self.stamp_all(dir, &right).await;
-        Ok(())
-    }
-
-    fn refused(&self, slot: Slot, spot: &Spot, trouble: &Trouble) {
-        let what = format!("not repaired: {trouble}");
-        self.core.log(Some(slot), &Event::Inconsistency { object: spot.words(), what });
     }
 }

@@ -236,6 +236,8 @@ fn control_request() -> impl Strategy<Value = Request> {
         any::<u64>().prop_map(|cursor| Request::ReadOrphans { cursor }),
         id().prop_map(|id| Request::Verify { id }),
         restore(),
+        Just(Request::ReadNote),
+        vec(any::<u8>(), 0..100).prop_map(|note| Request::WriteNote { note }),
     ]
 }
 

@@ -59,7 +59,8 @@ macro_rules! variants {
 variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
     ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
-    PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans, Verify, Restore,
+    PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans, Verify, Restore, ReadNote,
+    WriteNote,
 ], heading "Requests");
 
 variants!(changes: Change from change, [

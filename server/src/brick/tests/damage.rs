@@ -298,3 +298,33 @@ fn a_fifo_never_blocks() {
         rig.change(rig.unlink("p", 10, false));
     }
 }
+
+#[test]
+fn a_note_is_kept_and_a_damaged_one_is_none() {
+    for ownership in [Ownership::Native, Ownership::Recorded] {
+        let rig = Rig::new(ownership);
+        let note = |rig: &Rig| match rig.ok(Request::ReadNote) {
+            Reply::Bytes(note) => note,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(note(&rig), b"");
+        for text in ["first", "", "another one"] {
+            rig.ok(Request::WriteNote { note: text.into() });
+            assert_eq!(note(&rig), text.as_bytes());
+        }
+        let long = vec![0; net_raid_proto::limits::NOTE_MAX + 1];
+        assert!(matches!(rig.ask(Request::WriteNote { note: long }, &[]).0, Err(Fault::Refused(_))));
+        let file = rig.path(".net_raid/note");
+        let whole = std::fs::read(&file).expect("there");
+        for cut in 0..whole.len() {
+            std::fs::write(&file, &whole[..cut]).expect("cut");
+            assert_eq!(note(&rig), b"", "cut at {cut}");
+            let mut flipped = whole.clone();
+            flipped[cut] ^= 4;
+            std::fs::write(&file, &flipped).expect("flipped");
+            assert_eq!(note(&rig), b"", "flipped at {cut}");
+        }
+        rig.ok(Request::WriteNote { note: b"anew".to_vec() });
+        assert_eq!(note(&rig), b"anew");
+    }
+}

@@ -111,3 +111,82 @@ fn a_file_that_ends_elsewhere_than_its_records_is_not_believed() {
     (there.ctime, there.sound) = (Timestamp { secs: 2, nanos: 0 }, false);
     assert_eq!(judge(&both, 1, 1), wrong(1, &[(0, Wrong::Differs)]));
 }
+
+/// What members have that differ in their mtime alone, and in the ctime that follows it.
+fn at(mtimes: &[i64]) -> Vec<View> {
+    let time = |secs: i64| Timestamp { secs, nanos: 0 };
+    let touched =
+        |mtime: &i64| (Some(Told { mtime: time(*mtime), ctime: time(2.max(*mtime)), ..told(2, 0o600) }), 4, 4);
+    let mut views = views(&mtimes.iter().map(touched).collect::<Vec<_>>());
+    views.iter_mut().for_each(|view| view.there.as_mut().expect("there").ctime = time(2));
+    views
+}
+
+#[test]
+fn times_alone_make_no_version() {
+    // One of three was touched, or lost a write that others have: most are right.
+    assert_eq!(judge(&at(&[9, 1, 1]), 2, 1), wrong(1, &[(0, Wrong::Times)]));
+    assert_eq!(judge(&at(&[9, 1, 9]), 2, 1), wrong(0, &[(1, Wrong::Times)]));
+    // Of two the later one, as long as nothing more is known.
+    assert_eq!(judge(&at(&[1, 9]), 1, 1), wrong(1, &[(0, Wrong::Times)]));
+    // But not where something was found wrong in its bytes, or at its end.
+    let mut both = at(&[1, 9]);
+    both[1].there.as_mut().expect("there").sound = false;
+    assert_eq!(judge(&both, 1, 1), wrong(0, &[(1, Wrong::Times)]));
+    // Neither do they make a mode right that somebody set by hand: noted is a ctime of each change of it.
+    let mut both = at(&[1, 9]);
+    both[1].there.as_mut().expect("there").told.mode = 0o777;
+    assert!(matches!(judge(&both, 1, 1), Verdict::Undecided(_)));
+    let mut three = at(&[1, 9, 1]);
+    three[1].there.as_mut().expect("there").told.mode = 0o777;
+    assert_eq!(judge(&three, 1, 2), wrong(0, &[(1, Wrong::Differs)]));
+}
+
+#[test]
+fn a_lost_write_of_the_same_generation_is_old() {
+    // It noted a ctime that the other one is behind.
+    let mut both = at(&[1, 1]);
+    let there = both[1].there.as_mut().expect("there");
+    there.ctime = Timestamp { secs: 3, nanos: 0 };
+    there.told.ctime = there.ctime;
+    assert_eq!(judge(&both, 1, 1), wrong(1, &[(0, Wrong::Older)]));
+    // One that has the same ctime without having noted it is not older, whatever somebody did to the other one's mtime.
+    let mut both = at(&[9, 5]);
+    both[1].there.as_mut().expect("there").ctime = Timestamp { secs: 5, nanos: 0 };
+    assert_eq!(judge(&both, 1, 1), wrong(0, &[(1, Wrong::Times)]));
+    let mut both = at(&[5, 9]);
+    both[1].there.as_mut().expect("there").ctime = Timestamp { secs: 5, nanos: 0 };
+    assert_eq!(judge(&both, 1, 1), wrong(1, &[(0, Wrong::Times)]));
+    // A later stamp tells, whatever the mtime is.
+    let mut both = at(&[9, 1]);
+    both[1].there.as_mut().expect("there").stamp = Generation(5);
+    assert_eq!(judge(&both, 1, 1), wrong(1, &[(0, Wrong::Older)]));
+    // It made the file longer: the end of both is sound, and the mtime tells.
+    let mut both = at(&[1, 9]);
+    both[1].there.as_mut().expect("there").told.size = 6;
+    assert_eq!(judge(&both, 1, 1), wrong(1, &[(0, Wrong::Older)]));
+    // What grew by hand is not sound.
+    both[1].there.as_mut().expect("there").sound = false;
+    assert_eq!(judge(&both, 1, 1), wrong(0, &[(1, Wrong::Differs)]));
+}
+
+#[test]
+fn who_may_have_lost_a_write_is_suspected() {
+    let slots = |slots: &[u8]| slots.iter().map(|slot| Slot(*slot)).collect::<SlotSet>();
+    for (mtimes, losses, expected) in [
+        (vec![1, 1], 1, slots(&[])),
+        // As many as may be wrong have the earlier one: they may have lost a write.
+        (vec![1, 9], 1, slots(&[0])),
+        (vec![1, 9, 1], 2, slots(&[0, 2])),
+        (vec![1, 1, 9, 9], 2, slots(&[0, 1])),
+        // More have it than may be wrong, so it is right, and another one is not, later or not.
+        (vec![1, 9, 1], 1, slots(&[1])),
+        (vec![9, 1, 9], 1, slots(&[1])),
+        (vec![1, 1, 9, 1], 2, slots(&[2])),
+    ] {
+        assert_eq!(suspects(&at(&mtimes), losses), expected, "{mtimes:?}");
+    }
+    let mut both = at(&[1, 9]);
+    both[1].there.as_mut().expect("there").sound = false;
+    assert_eq!(suspects(&both, 1), slots(&[1]), "where it ends is not where its records say");
+}
