@@ -198,8 +198,10 @@ impl<'a> Driver<'a> {
             return (self.is_lost(slot) && self.rng.one_in(25)).then_some(Fault::Start(slot));
         }
         let is_out = |slot: &usize| self.is_lost(*slot) || !self.cluster.nodes[*slot].is_running();
-        let out = (0..servers as usize).filter(is_out).count();
-        if kills && out < self.redundancy && self.rng.one_in(10) {
+        let out: Vec<usize> = (0..servers as usize).filter(is_out).collect();
+        // More than one at a time would be more than the voters bear.
+        let all_dropped = out.iter().all(|slot| self.is_behind(*slot));
+        if kills && out.len() < self.redundancy && all_dropped && self.rng.one_in(10) {
             return Some(Fault::Kill(slot));
         }
         self.rng.one_in(25).then_some(Fault::Restart(slot))
