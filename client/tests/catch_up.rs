@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Cluster, offline};
-use net_raid_client::fs::{Caller, Fs, WriteFlags};
+use net_raid_client::fs::{Caller, Fs, SetAttrs, WriteFlags};
 use net_raid_proto::ids::ObjectId;
 use net_raid_proto::message::{Change, Kind, Request};
 use tokio::time::Instant;
@@ -168,6 +168,53 @@ fn what_is_computed_from_a_member_that_caught_up_is_right() {
             let differs = read.iter().zip(&bytes).position(|(read, written)| read != written);
             assert_eq!((differs, read.len()), (None, bytes.len()), "slots {first} and {second}");
             fs.close().await;
+        });
+    }
+}
+
+/// Files are cut at every kind of place while a member is away: its bytes and parity are those of the shorter file afterwards.
+#[test]
+fn cuts_that_were_missed_are_made() {
+    for away in [0, 1, 2] {
+        run(async {
+            let mut cluster = Cluster::new(5, 3, 0);
+            (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
+            let fs = Fs::new(cluster.open().await.unwrap());
+            let unit = 65_536_u64;
+            let sizes: Vec<u64> =
+                (1..8).flat_map(|units| [units * unit - 4096, units * unit - 5, units * unit]).collect();
+            let mut files = Vec::new();
+            for size in &sizes {
+                let name = format!("{size}");
+                let id = fs.mknod(&USER, ObjectId::ROOT, name.as_bytes(), Kind::File, 0o644, 0).await.unwrap().id;
+                let bytes: Vec<u8> = (0..8 * unit).map(|at| (at / 7 % 251) as u8).collect();
+                fs.write(id, 0, 0, bytes.into(), WriteFlags::default()).await.unwrap();
+                files.push(id);
+            }
+            // So that what was written is older than what is missed.
+            let handle = fs.open(files[0], libc::O_RDWR).await.unwrap();
+            fs.fsync(files[0], false).await.unwrap();
+            fs.release(files[0], handle);
+            fs.close().await;
+            let fs = Fs::new(cluster.open().await.unwrap());
+            cluster.nodes[away].kill_and_wait().await;
+            for (size, id) in sizes.iter().zip(&files) {
+                fs.lookup(ObjectId::ROOT, format!("{size}").as_bytes()).await.unwrap();
+                let set = SetAttrs { size: Some(*size), ..SetAttrs::default() };
+                fs.setattr(&USER, *id, set).await.unwrap();
+            }
+            cluster.wait_event("member dropped").await;
+            cluster.nodes[away].start();
+            cluster.wait_event("member caught up").await;
+            fs.close().await;
+            for node in &cluster.nodes {
+                node.kill_and_wait().await;
+            }
+            let contents = offline::check(&cluster, &[]).unwrap();
+            assert_eq!(contents.current.len(), 3, "{}", cluster.events());
+            for (size, id) in sizes.iter().zip(&files) {
+                assert_eq!(contents.files[id].len() as u64, *size);
+            }
         });
     }
 }
