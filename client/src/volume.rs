@@ -46,6 +46,7 @@ use net_raid_proto::message::{Change, DirEntry, Entry, Request, Space};
 pub use assembly::{AssemblyError, open};
 pub use error::VolumeError;
 pub use file::{File, Seek, WriteMeta};
+pub use heal::CatchUpProgress;
 pub use scrub::{ScrubProgress, Sums as ScrubSums};
 
 use crate::cache::BlockCache;
@@ -342,6 +343,11 @@ impl Volume {
     /// How far the scrub is that is under way.
     pub fn scrub_progress(&self) -> Option<ScrubProgress> {
         self.core.scrubs.progress()
+    }
+
+    /// How far those members are that are being brought up to date.
+    pub fn catch_up_progress(&self) -> Vec<CatchUpProgress> {
+        self.core.healing.progress()
     }
 
     /// The last handle of an object is closed; does not wait.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Cluster, offline};
 use net_raid_client::fs::{Caller, Fs, SetAttrs, WriteFlags};
-use net_raid_proto::ids::ObjectId;
+use net_raid_client::volume::Volume;
+use net_raid_proto::ids::{ObjectId, Slot};
 use net_raid_proto::message::{Change, Kind, Request};
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ const USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 /// A mirror, the second server of which is away, and directories `from` and `to`.
 struct Halved {
     cluster: Cluster,
+    volume: Arc<Volume>,
     fs: Arc<Fs>,
     from: ObjectId,
     to: ObjectId,
@@ -32,12 +34,13 @@ impl Halved {
     async fn new<T>(prepare: impl AsyncFnOnce(&Fs, ObjectId) -> T) -> (Halved, T) {
         let mut cluster = Cluster::new(1, 2, 0);
         (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
-        let fs = Fs::new(cluster.open().await.unwrap());
+        let volume = cluster.open().await.unwrap();
+        let fs = Fs::new(Arc::clone(&volume));
         let mkdir = async |name: &[u8]| fs.mkdir(&USER, ObjectId::ROOT, name, 0o755, 0).await.unwrap().id;
         let (from, to) = (mkdir(b"from").await, mkdir(b"to").await);
         let prepared = prepare(&fs, from).await;
         cluster.nodes[1].kill_and_wait().await;
-        (Halved { cluster, fs, from, to }, prepared)
+        (Halved { cluster, volume, fs, from, to }, prepared)
     }
 
     /// Has the server come back, and does `meanwhile` when all but `from` was looked at.
@@ -99,6 +102,24 @@ fn a_directory_that_moves_is_not_overlooked() {
             })
             .await;
         assert_eq!(halved.end(file).await, vec![2; 100_000]);
+    });
+}
+
+/// Every ten seconds.
+#[test]
+fn who_catches_up_says_how_far_it_is() {
+    run(async {
+        let (halved, ()) = Halved::new(async |_, _| {}).await;
+        halved
+            .come_back(async || {
+                halved.cluster.wait_event("127.0.0.1:2 catch-up progress, slot 1: files 0 of 0").await;
+                let progress = halved.volume.catch_up_progress();
+                assert_eq!(progress.iter().map(|progress| progress.slot).collect::<Vec<_>>(), [Slot(1)]);
+            })
+            .await;
+        assert_eq!(halved.volume.catch_up_progress(), []);
+        let file = halved.fs.lookup(halved.to, b"new").await.unwrap().id;
+        assert_eq!(halved.end(file).await, b"");
     });
 }
 

@@ -36,6 +36,23 @@ pub enum Event {
         /// Its slot.
         slot: u8,
     },
+    /// How far a catch-up is, now and then.
+    CatchUpProgress {
+        /// The member's slot.
+        slot: u8,
+        /// Files that were seen to, and all that are known of.
+        files: (u64, u64),
+        /// Bytes of their parts there that were seen to, and all.
+        bytes: (u64, u64),
+        /// Bytes that were written.
+        copied: u64,
+        /// Bytes a second that were seen to.
+        rate: u64,
+        /// Seconds until it should be done, as far as is known.
+        left: Option<u64>,
+        /// The file that was begun last.
+        object: Option<String>,
+    },
     /// A returned member has caught up and is current again.
     CaughtUp {
         /// Its slot.
@@ -240,6 +257,7 @@ impl Event {
             Self::ServerLeftOut => "server back, was left out by --force: what only it holds is lost",
             Self::MemberDropped { .. } => "member dropped",
             Self::CatchUpStarted { .. } => "catch-up started",
+            Self::CatchUpProgress { .. } => "catch-up progress",
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up broken off, and tried again",
             Self::Replaced => "server back, but a spare has its slot: empty its directory to make it a spare",
@@ -276,6 +294,7 @@ impl Event {
             | Self::ServerBack
             | Self::ServerResumed
             | Self::CatchUpStarted { .. }
+            | Self::CatchUpProgress { .. }
             | Self::CaughtUp { .. }
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
@@ -321,6 +340,14 @@ impl Event {
             Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
             Self::CatchUpStarted { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
                 Fields { slot: Some(*slot), ..none }
+            }
+            Self::CatchUpProgress { slot, files, bytes, copied, rate, left, object } => {
+                let left = left.map_or_else(|| "unknown".into(), |left| left.to_string());
+                let counts = format!(
+                    "files {} of {}, bytes {} of {}, written {copied}, bytes a second {rate}, seconds left {left}",
+                    files.0, files.1, bytes.0, bytes.1
+                );
+                Fields { slot: Some(*slot), object: object.as_deref(), counts: Some(counts), ..none }
             }
             Self::CaughtUp { slot, files, bytes, seconds } => {
                 let counts = format!("files {files}, bytes {bytes}, seconds {seconds}");

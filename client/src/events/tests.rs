@@ -95,6 +95,18 @@ fn every_event_has_its_words() {
         (Event::MemberDropped { slot: 2, reason: reason() }, "member dropped, slot 2: no route"),
         (Event::CatchUpStarted { slot: 2 }, "catch-up started, slot 2"),
         (
+            Event::CatchUpProgress {
+                slot: 2,
+                files: (3, 4),
+                bytes: (5, 6),
+                copied: 7,
+                rate: 8,
+                left: None,
+                object: Some("/a".into()),
+            },
+            "catch-up progress, slot 2: /a: files 3 of 4, bytes 5 of 6, written 7, bytes a second 8, seconds left unknown",
+        ),
+        (
             Event::CaughtUp { slot: 2, files: 3, bytes: 4, seconds: 5 },
             "member caught up, slot 2: files 3, bytes 4, seconds 5",
         ),

@@ -16,6 +16,7 @@ mod behind;
 mod data;
 mod names;
 mod peer;
+mod progress;
 mod units;
 mod walk;
 
@@ -39,6 +40,8 @@ use crate::events::Event;
 use crate::layout::SlotSet;
 use behind::{Frontier, Place, Touched};
 use peer::{Places, Side};
+pub use progress::CatchUpProgress;
+use progress::Progress;
 
 /// Questions that are asked together.
 const TOGETHER: usize = 32;
@@ -75,6 +78,7 @@ pub(super) struct Healing {
     /// Slots whose connections were reset.
     reset: AtomicU32,
     closed: AtomicBool,
+    progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
 }
 
 /// Keeps in mind what a change touches, until it is concluded.
@@ -83,8 +87,8 @@ pub(super) struct Mark {
     number: u64,
 }
 
-fn lock(frontier: &Mutex<Frontier>) -> MutexGuard<'_, Frontier> {
-    frontier.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Mark {
@@ -147,18 +151,15 @@ impl Healing {
         self.reset.fetch_and(!(1 << slot.0), Ordering::AcqRel) >> slot.0 & 1 == 1
     }
 
+    /// How far those are that are healed.
+    pub(super) fn progress(&self) -> Vec<CatchUpProgress> {
+        lock(&self.progress).iter().map(|(slot, progress)| progress.of(*slot)).collect()
+    }
+
     /// Nobody is healed any more.
     pub(super) fn stop(&self) {
         self.closed.store(true, Ordering::Release);
     }
-}
-
-/// What was done.
-#[derive(Default)]
-struct Counts {
-    files: AtomicU64,
-    bytes: AtomicU64,
-    changes: AtomicU64,
 }
 
 /// What of an object is as on the others, since a name of it was found to be gone there.
@@ -188,7 +189,7 @@ struct Attempt<'a> {
     searches: AtomicBool,
     /// Changes pause.
     paused: AtomicBool,
-    counts: Counts,
+    progress: Arc<Progress>,
 }
 
 impl Core {
@@ -238,9 +239,15 @@ impl Core {
             leaving: Mutex::default(),
             searches: AtomicBool::new(false),
             paused: AtomicBool::new(false),
-            counts: Counts::default(),
+            progress: Arc::default(),
         };
-        let result = attempt.run().await;
+        lock(&self.healing.progress).insert(slot, Arc::clone(&attempt.progress));
+        let result = tokio::select! {
+            biased;
+            result = attempt.run() => result,
+            never = attempt.tell() => match never {},
+        };
+        lock(&self.healing.progress).remove(&slot);
         self.healing.hold_back.store(0, Ordering::Relaxed);
         self.members.set_healing(slot, false);
         lock(&self.healing.frontier).close(slot);
@@ -348,7 +355,7 @@ impl Attempt<'_> {
         };
         match ended.await {
             Ok(()) => {
-                let Counts { files, bytes, .. } = &self.counts;
+                let Progress { files_copied: files, bytes_copied: bytes, .. } = &*self.progress;
                 self.core.log(
                     Some(self.slot),
                     &Event::CaughtUp {
@@ -427,8 +434,8 @@ impl Attempt<'_> {
         let Touched { places, renamed, objects, data, born, gone, seen } =
             lock(&self.core.healing.frontier).take(self.slot);
         self.leaving().retain(|id, _| !renamed.contains(id));
-        lock_set(&self.born).extend(born);
-        lock_set(&self.gone).extend(gone);
+        lock(&self.born).extend(born);
+        lock(&self.gone).extend(gone);
         self.heard(seen);
         self.forget_absent();
         let more = self.equal_names(places).await?;
@@ -437,7 +444,7 @@ impl Attempt<'_> {
         let mut rest = Touched { data, ..Touched::default() };
         more.data.into_iter().for_each(|(id, stripes)| rest.add_data(id, stripes));
         self.add(Touched { places: more.places, ..Touched::default() });
-        let again = self.equal_attributes(objects).await?;
+        let again = self.equal_attributes(objects, &rest.data).await?;
         self.add(again);
         let again = self.equal_data(rest.data, until).await?;
         self.add(again);
@@ -513,7 +520,7 @@ impl Attempt<'_> {
 
     /// Whether the member cannot have it but from this attempt.
     fn is_new(&self, id: ObjectId) -> bool {
-        lock_set(&self.born).contains(&id)
+        lock(&self.born).contains(&id)
     }
 
     fn leaving(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Equal>> {
@@ -528,7 +535,7 @@ impl Attempt<'_> {
     }
 
     fn may_be_gone(&self, id: ObjectId) -> bool {
-        lock_set(&self.gone).contains(&id) || lock(&self.core.healing.frontier).may_be_gone(self.slot, id)
+        lock(&self.gone).contains(&id) || lock(&self.core.healing.frontier).may_be_gone(self.slot, id)
     }
 
     fn is_paused(&self) -> bool {
@@ -594,7 +601,6 @@ impl Attempt<'_> {
             now,
             change,
         };
-        self.counts.changes.fetch_add(1, Ordering::Relaxed);
         tracing::trace!(slot = %self.slot, ?request, "change");
         Ok(self.ask(Side::Target, &request, &payload).await?.map(|response| response.reply))
     }
@@ -617,8 +623,4 @@ impl Attempt<'_> {
             Err(errno) => Err(self.refused(Side::Target, "changing names", errno)),
         }
     }
-}
-
-fn lock_set(set: &Mutex<BTreeSet<ObjectId>>) -> MutexGuard<'_, BTreeSet<ObjectId>> {
-    set.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -125,6 +125,8 @@ impl<'a> Driver<'a> {
     /// date, with interruptions. Each is away while the one before is needed.
     pub async fn run_with_catch_ups(&mut self, absences: usize) {
         self.all_times = false;
+        // Those that stayed away at the mount.
+        self.cluster.nodes.iter().filter(|node| !node.is_running()).for_each(|node| node.start());
         let mut last = usize::MAX;
         for _ in 0..absences {
             let servers = self.cluster.config.servers.len();

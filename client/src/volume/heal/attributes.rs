@@ -6,7 +6,7 @@ use bytes::Bytes;
 use net_raid_proto::ids::ObjectId;
 use net_raid_proto::message::{Attr, Change, Entry, Kind, Reply, Request, SetAttr, XattrExpect};
 
-use super::behind::Touched;
+use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
 use super::{Attempt, Result, TOGETHER};
 use crate::layout::Geometry;
@@ -19,19 +19,25 @@ fn told(attr: &Attr) -> impl PartialEq {
 }
 
 impl Attempt<'_> {
-    /// Makes attributes equal. Returns what has to be seen to again.
-    pub(super) async fn equal_attributes(&self, objects: BTreeSet<ObjectId>) -> Result<Touched> {
+    /// Makes attributes equal; of files in `data` the bytes follow. Returns what has to be seen to again.
+    pub(super) async fn equal_attributes(
+        &self,
+        objects: BTreeSet<ObjectId>,
+        data: &BTreeMap<ObjectId, Stripes>,
+    ) -> Result<Touched> {
         let mut again = Touched::default();
         let objects: Vec<ObjectId> = objects.into_iter().collect();
         for ids in objects.chunks(TOGETHER) {
-            let equal = futures_util::future::try_join_all(ids.iter().map(|id| self.equal_object(*id))).await?;
+            let equal =
+                futures_util::future::try_join_all(ids.iter().map(|id| self.equal_object(*id, data.contains_key(id))))
+                    .await?;
             again.objects.extend(ids.iter().zip(equal).filter(|(_, equal)| !equal).map(|(id, _)| *id));
         }
         Ok(again)
     }
 
     /// `false` when the member does not have it yet, or by other names.
-    async fn equal_object(&self, id: ObjectId) -> Result<bool> {
+    async fn equal_object(&self, id: ObjectId, has_data: bool) -> Result<bool> {
         let source = Side::Source(self.source()?);
         let wanted = match self.find_object(source, id).await? {
             Found::There(wanted) => wanted,
@@ -41,6 +47,9 @@ impl Attempt<'_> {
             }
             Found::Unsure => return Ok(false),
         };
+        if has_data && wanted.attr.kind == Kind::File {
+            self.progress.expect(id, Geometry::new(wanted.layout, id).brick_len(wanted.attr.size, self.slot));
+        }
         let Some(found) = self.entry(Side::Target, id).await? else { return Ok(false) };
         let (Some(xattrs), Some(has)) =
             futures_util::future::try_join(self.xattrs(source, id), self.xattrs(Side::Target, id)).await?

@@ -71,15 +71,22 @@ impl Attempt<'_> {
         if !file.geometry.slots().has(self.slot) {
             return Ok(again);
         }
-        let end = file.geometry.brick_len(entry.attr.size, self.slot).div_ceil(UNIT);
+        let len = file.geometry.brick_len(entry.attr.size, self.slot);
+        let end = len.div_ceil(UNIT);
+        self.progress.expect(id, len);
+        self.progress.begin(id);
         let Some(units) = self.behind_in(&entry, stripes, end).await? else {
             again.add_data(id, stripes.clone());
             return Ok(again);
         };
         let runs: Vec<&[Behind]> =
             units.chunk_by(|one, next| one.unit + 1 == next.unit).flat_map(|run| run.chunks(RUN)).collect();
+        let to_copy: u64 = units.iter().map(|behind| self.stored(&file, behind.unit)).sum();
+        self.progress.passed(len.saturating_sub(to_copy));
         for runs in runs.chunks(RUNS) {
             let copies = futures_util::future::try_join_all(runs.iter().map(|run| self.copy(&file, run))).await?;
+            let passed = runs.iter().flat_map(|run| run.iter()).map(|behind| self.stored(&file, behind.unit)).sum();
+            self.progress.passed(passed);
             let left = runs.iter().zip(copies).filter(|(_, copied)| !copied).flat_map(|(run, _)| run.iter());
             let left: BTreeSet<u64> = left.map(|behind| behind.unit).collect();
             if !left.is_empty() {
@@ -89,8 +96,9 @@ impl Attempt<'_> {
         if !units.is_empty() {
             // The brick brings the digest of the file up to date.
             self.ask(Side::Target, &Request::Release { id }, &[]).await?.ok();
-            self.counts.files.fetch_add(1, Ordering::Relaxed);
+            self.progress.files_copied.fetch_add(1, Ordering::Relaxed);
         }
+        self.progress.end();
         Ok(again)
     }
 
@@ -172,7 +180,7 @@ impl Attempt<'_> {
         drop(ticket);
         if let Ok(Reply::Written { logged }) = answer {
             self.core.checkpoints.note_logged(logged);
-            self.counts.bytes.fetch_add(copied as u64, Ordering::Relaxed);
+            self.progress.bytes_copied.fetch_add(copied as u64, Ordering::Relaxed);
             if logged > LOG_FULL {
                 self.empty_log().await?;
             }

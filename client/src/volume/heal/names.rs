@@ -9,7 +9,7 @@ use net_raid_proto::message::{Change, Entry, Kind, NewObject, Reply, Request};
 
 use super::behind::{Place, Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
-use super::{Attempt, Equal, Result, TOGETHER, lock_set};
+use super::{Attempt, Equal, Result, TOGETHER, lock};
 use crate::volume::query::nonsense;
 
 fn has_many_names(entry: &Entry) -> bool {
@@ -179,11 +179,11 @@ impl Attempt<'_> {
             None => {}
         }
         // Two names of an object that is not there yet must not both make it.
-        if !lock_set(&self.making).insert(wanted.id) {
+        if !lock(&self.making).insert(wanted.id) {
             return Ok(Put::Later);
         }
         let put = self.make_name(source, place, wanted.clone(), searched).await;
-        lock_set(&self.making).remove(&wanted.id);
+        lock(&self.making).remove(&wanted.id);
         put
     }
 
