@@ -226,8 +226,6 @@ fn what_the_owner_does_while_another_waits_is_heeded() {
                 volume.sync_all().await.unwrap();
             }
             cluster.wait_event("member dropped").await;
-            cluster.nodes[0].start();
-            cluster.wait_event("server back, stays out").await;
             volume.close().await;
             let completed = cluster.journal.take().into_iter().filter_map(|entry| match entry.request {
                 Request::Complete { generation } if entry.done => Some(generation),
@@ -243,6 +241,8 @@ fn what_the_owner_does_while_another_waits_is_heeded() {
             });
             assert!(begun.min().unwrap() > completed, "a generation is used again");
             // What was dropped meanwhile is not read before it has caught up, whoever else goes.
+            cluster.nodes[0].start();
+            cluster.wait_event("server back, stays out").await;
             cluster.nodes[1..].iter().for_each(|node| node.kill());
             if let Ok(read) = volume.read(&file, 0, 6).await {
                 assert_eq!(&read[..], b"newer4", "level {level} of {servers}");
