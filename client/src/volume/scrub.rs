@@ -158,8 +158,12 @@ impl Pass<'_> {
             // The first of its directories comes next.
             waiting[others..].reverse();
         }
+        self.conclude().await
+    }
+
+    /// Has what was mended be in its place, and durable.
+    async fn conclude(&self) -> Result<(), Halt> {
         if self.counts.mended.load(Relaxed) > 0 {
-            // What was mended is in its place, and durable.
             self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
             self.end_digests().await;
         }

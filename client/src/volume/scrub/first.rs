@@ -244,6 +244,7 @@ impl Pass<'_> {
                     if looked.is_done {
                         core.scrubs.doubts.end(right.id);
                         pass.mend_times(&dir, &name, wrong).await?;
+                        pass.conclude().await?;
                     }
                     Ok::<bool, super::Halt>(looked.is_done)
                 };
