@@ -119,6 +119,8 @@ struct Shared {
     /// In the order in which they were asked, and are sent again.
     pending: BTreeMap<u64, Pending>,
     session: Option<Session>,
+    /// What the brick has completed at least, once it is ours.
+    kept: Option<Generation>,
     /// The brick was found to be another owner's, in this epoch.
     replaced: Option<Epoch>,
     writer: Option<Arc<link::Writer>>,
@@ -151,6 +153,7 @@ impl Conn {
             state: state.clone(),
             pending: BTreeMap::new(),
             session: None,
+            kept: None,
             replaced: None,
             writer: None,
             last_heard: Instant::now(),
@@ -218,6 +221,12 @@ impl Conn {
     /// The epoch of another owner, when the brick said at the last attempt to connect that it has one.
     pub fn replaced(&self) -> Option<Epoch> {
         self.shared().replaced
+    }
+
+    /// The brick is ours, and has completed this generation: one that is not or has not, at later reconnects, is something else that was
+    /// put there, and refused.
+    pub fn set_kept(&self, complete: Generation) {
+        self.shared().kept = Some(complete);
     }
 
     /// Tells the brick after later reconnects that changes are made in this generation by now.

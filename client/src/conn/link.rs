@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use net_raid_proto::codec;
 use net_raid_proto::frame::{FrameError, FrameKind, HEADER_LEN, Header, seal};
-use net_raid_proto::ids::Epoch;
+use net_raid_proto::ids::{Epoch, Generation};
 use net_raid_proto::limits::{BODY_MAX, PAGE_BODY_MAX, RENEW_MS};
 use net_raid_proto::message::{Answer, BrickState, Fault, Reply, Request, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
@@ -172,7 +172,8 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
     };
     let session = conn.shared().session.clone();
     if let Some(session) = session {
-        check_brick(&brick, &session)?;
+        let kept = conn.shared().kept.filter(|_| !session.take_over);
+        check_brick(&brick, &session, kept)?;
         let own = Request::Own {
             volume: session.volume,
             epoch: session.epoch,
@@ -192,11 +193,14 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
     Ok((reader, writer))
 }
 
-fn check_brick(brick: &BrickState, session: &Session) -> Result<(), String> {
+fn check_brick(brick: &BrickState, session: &Session, kept: Option<Generation>) -> Result<(), String> {
     match brick {
-        BrickState::Labelled { label, .. } if label.volume == session.volume => match session.brick {
-            Some(expected) if expected != label.brick => {
+        BrickState::Labelled { label, .. } if label.volume == session.volume => match (session.brick, kept) {
+            (Some(expected), _) if expected != label.brick => {
                 Err(format!("serves brick {} where {expected} is expected", label.brick))
+            }
+            (_, Some(kept)) if label.epoch < session.epoch || label.complete < kept => {
+                Err("it is older than when it left: was it restored from a backup?".to_string())
             }
             _ => Ok(()),
         },

@@ -405,6 +405,7 @@ impl Assembly<'_> {
         }
         // With the record that says who was left out.
         core.seat_all();
+        core.members.current().iter().for_each(|slot| core.members.conn(slot).set_kept(Generation(0)));
         core.tell_left_out().await;
         if !everywhere && core.members.record().version == version {
             core.confirm_record().await.map_err(|error| AssemblyError(error.to_string()))?;

@@ -120,6 +120,7 @@ impl Core {
         self.request_all(Request::Checkpoint { generation }).await?;
         self.request_all(Request::Complete { generation }).await?;
         self.checkpoints.completed.store(generation.0, Ordering::Release);
+        self.members.current().iter().for_each(|slot| self.members.conn(slot).set_kept(generation));
         // What the next generation has in the logs by now, the next write tells.
         self.checkpoints.logged.store(0, Ordering::Relaxed);
         Ok(())
