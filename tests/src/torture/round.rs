@@ -39,7 +39,7 @@ pub(super) struct Round {
     deadline: Instant,
     lie: bool,
     writers: Vec<Writer>,
-    /// Members that were dropped: they miss something, and stay out.
+    /// Members that were dropped, and have not caught up since.
     dropped: BTreeSet<usize>,
     _watchdog: Watchdog,
     // The last field: the directory goes last.
@@ -163,8 +163,15 @@ impl Round {
     }
 
     fn await_drop(&mut self, brick: usize) {
-        wait_until(&format!("brick {brick} is dropped"), DECIDED_WITHIN, || self.fates(brick).1 > 0);
+        wait_until(&format!("brick {brick} is dropped"), DECIDED_WITHIN, || self.is_out(brick));
         self.note_dropped();
+    }
+
+    /// Whether a member was dropped, and has not caught up since.
+    fn is_out(&self, brick: usize) -> bool {
+        let address = format!(" {} ", self.rig.cluster[brick].address());
+        let caught_up = self.rig.client.errorlog().matching(&[&address, "member caught up"]).len();
+        self.fates(brick).1 > caught_up
     }
 
     /// How often the error log says that a member was resumed, and that it was dropped.
@@ -175,9 +182,7 @@ impl Round {
     }
 
     fn note_dropped(&mut self) {
-        let dropped = self.current().into_iter().filter(|&brick| self.fates(brick).1 > 0);
-        let dropped: Vec<usize> = dropped.collect();
-        self.dropped.extend(dropped);
+        self.dropped = (0..self.rig.array.bricks).filter(|&brick| self.is_out(brick)).collect();
         let (dropped, losses) = (self.dropped.len(), self.rig.array.losses());
         assert!(dropped <= losses, "{dropped} members were dropped, {losses} may be");
     }
