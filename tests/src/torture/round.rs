@@ -220,6 +220,8 @@ impl Round {
             End::ClientKilled | End::SomeKilled | End::AllKilled => {
                 let root = self.rig.root();
                 while umount2(&root, MntFlags::MNT_DETACH).is_ok() {}
+                // Some may have caught up just before.
+                self.note_dropped();
                 let down = self.current().into_iter().filter(|&brick| !self.rig.cluster[brick].is_served());
                 let down: Vec<usize> = down.collect();
                 self.rig.cluster.restart(&down);
