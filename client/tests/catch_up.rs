@@ -3,13 +3,15 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::liar::Entry;
 use common::{Cluster, offline};
 use net_raid_client::fs::{Caller, Fs, SetAttrs, WriteFlags};
 use net_raid_client::volume::Volume;
-use net_raid_proto::ids::{ObjectId, Slot};
+use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Kind, Request};
 use tokio::time::Instant;
 
@@ -39,6 +41,8 @@ impl Halved {
         let mkdir = async |name: &[u8]| fs.mkdir(&USER, ObjectId::ROOT, name, 0o755, 0).await.unwrap().id;
         let (from, to) = (mkdir(b"from").await, mkdir(b"to").await);
         let prepared = prepare(&fs, from).await;
+        // What follows is newer.
+        volume.sync_all().await.unwrap();
         cluster.nodes[1].kill_and_wait().await;
         (Halved { cluster, volume, fs, from, to }, prepared)
     }
@@ -158,6 +162,80 @@ fn what_was_begun_is_not_made_again() {
         let file = fs.mknod(&USER, halved.to, b"file", Kind::File, 0o644, 0).await.unwrap().id;
         assert_eq!(halved.end(file).await, b"");
     });
+}
+
+/// The server goes once more when much of a file was copied: that is not copied again.
+#[test]
+fn what_was_copied_is_not_copied_again() {
+    const UNITS: usize = 2048;
+    // Files are copied in four parts at the same time, of 16 units each; of two such lots it may not be known that they are durable.
+    const LOST: usize = 2 * 4 * 16;
+    run(async {
+        let (halved, file) =
+            Halved::new(async |fs, from| fs.mknod(&USER, from, b"file", Kind::File, 0o644, 0).await.unwrap().id).await;
+        let (cluster, bytes) = (&halved.cluster, vec![7; UNITS << 16]);
+        halved.fs.write(file, 0, 0, bytes.clone().into(), WriteFlags::default()).await.unwrap();
+        cluster.wait_event("127.0.0.1:2 member dropped").await;
+        // So that it is durable at once.
+        cluster.nodes[1].script.logged.store(1 << 30, Ordering::SeqCst);
+        let copied = || -> usize {
+            let units = |entry: &Entry| match &entry.request {
+                Request::Change { change: Change::Write { parts, .. }, .. } if entry.slot == 1 && entry.done => {
+                    parts.len()
+                }
+                _ => 0,
+            };
+            cluster.journal.entries().iter().map(units).sum()
+        };
+        cluster.journal.keep();
+        cluster.nodes[1].start();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while copied() < UNITS / 4 {
+            assert!(Instant::now() < deadline, "{} units are copied: {}", copied(), cluster.events());
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        cluster.nodes[1].kill_and_wait().await;
+        assert!(!cluster.events().contains("member caught up"), "{}", cluster.events());
+        cluster.journal.take();
+        cluster.nodes[1].start();
+        cluster.wait_event("127.0.0.1:2 member caught up").await;
+        assert!(copied() <= UNITS * 3 / 4 + LOST, "{} units are copied then", copied());
+        assert_eq!(halved.end(file).await, bytes);
+    });
+}
+
+/// A cut that only the member has noted is undone, also if it goes once more after its log was settled.
+#[test]
+fn a_cut_that_nobody_else_made_is_undone() {
+    for again in [false, true] {
+        run(async {
+            let (halved, file) = Halved::new(async |fs, from| {
+                let file = fs.mknod(&USER, from, b"file", Kind::File, 0o644, 0).await.unwrap().id;
+                write(fs, file, 1).await;
+                file
+            })
+            .await;
+            let cluster = &halved.cluster;
+            halved.fs.mknod(&USER, halved.from, b"new", Kind::File, 0o644, 0).await.unwrap();
+            cluster.wait_event("127.0.0.1:2 member dropped").await;
+            let cut = Change::Truncate { id: file, size: 70_000, brick_len: 70_000, mtime: None, mode: None };
+            offline::change_alone(cluster, 1, cut, Timestamp { secs: 1_800_000_000, nanos: 5 }).unwrap();
+            cluster.journal.keep();
+            cluster.nodes[1].start();
+            if again {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                let is_settled = |entry: &Entry| entry.slot == 1 && matches!(entry.request, Request::ReadUnits { .. });
+                while !cluster.journal.entries().iter().any(is_settled) {
+                    assert!(Instant::now() < deadline, "no units are looked at: {}", cluster.events());
+                    tokio::time::sleep(Duration::from_micros(100)).await;
+                }
+                cluster.nodes[1].kill_and_wait().await;
+                cluster.nodes[1].start();
+            }
+            cluster.wait_event("127.0.0.1:2 member caught up").await;
+            assert_eq!(halved.end(file).await, vec![1; 100_000]);
+        });
+    }
 }
 
 /// Appends while one member is away, and again after it caught up and another is away: what is computed from it is right.

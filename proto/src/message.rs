@@ -605,7 +605,7 @@ pub enum Reply {
     },
 }
 
-/// Consecutive units that were last written in the same generation.
+/// Consecutive units that were last written, or made holes, in the same generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRun {
     /// The first.
@@ -614,6 +614,8 @@ pub struct UnitRun {
     pub count: u64,
     /// When; the highest that there is for a unit whose record is damaged.
     pub generation: Generation,
+    /// That made them holes.
+    pub hole: bool,
 }
 
 /// Tells sets of directory entries apart, in any order of these: what they name, and by which names.

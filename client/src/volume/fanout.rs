@@ -218,21 +218,26 @@ impl Core {
     /// Says in each change to which generation it belongs and who is asked for it; that generation is not complete before
     /// the ticket is dropped.
     fn number(&self, asks: &mut [Ask]) -> Option<Ticket> {
+        let is_change = |ask: &Ask| matches!(ask.request, Request::Change { .. });
+        if !asks.iter().any(is_change) {
+            return None;
+        }
+        let mut ticket = self.checkpoints.generations.enter();
+        // Not before: who begins to heal a member waits for tickets that were taken until then.
+        if !self.members.healing().is_empty() {
+            let mark = self.healing.mark(asks, self.paths.get());
+            // Who copies in a later generation finds the mark.
+            ticket = self.checkpoints.generations.enter();
+            ticket.carry(mark);
+        }
         let asked: SlotSet = asks.iter().map(|ask| ask.slot).collect();
-        let mut ticket = None;
         for ask in asks.iter_mut() {
             if let Request::Change { generation, participants, .. } = &mut ask.request {
-                *generation = ticket.get_or_insert_with(|| self.checkpoints.generations.enter()).generation();
+                *generation = ticket.generation();
                 *participants = asked.0 as u16;
             }
         }
-        // Not before: who begins to heal a member waits for tickets that were taken until then.
-        if let Some(ticket) = &mut ticket
-            && !self.members.healing().is_empty()
-        {
-            ticket.carry(self.healing.mark(asks, self.paths.get()));
-        }
-        ticket
+        Some(ticket)
     }
 
     async fn round(&self, asks: &[Ask], resend: bool) -> Vec<(Slot, Outcome)> {

@@ -6,7 +6,7 @@
 //!    ^                      |   what differs is found by stamps, and what changes meanwhile is kept in mind;
 //!    |                      |   it is sent no changes, and never read
 //!    +----------------------+
-//!      it breaks, or anything else goes wrong: all over again, from where it was current last
+//!      it breaks, or anything else goes wrong: all is looked at again, and copied what was not yet
 //! ```
 //!
 //! See docs/decisions/catch-up.md.
@@ -37,9 +37,9 @@ use super::query::nonsense;
 use super::{Core, PathSource};
 use crate::conn::{Conn, LinkState};
 use crate::events::Event;
-use crate::layout::SlotSet;
+use crate::layout::{SlotSet, UNIT};
 use behind::{Frontier, Place, Touched};
-use peer::{Places, Side};
+use peer::{Places, Side, is_gone};
 pub use progress::CatchUpProgress;
 use progress::Progress;
 
@@ -380,6 +380,7 @@ impl Attempt<'_> {
         self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
         self.asked(&Request::Complete { generation: self.since }).await?;
         let mut dropped: Vec<Transaction> = Vec::new();
+        let mut cuts = Vec::new();
         let (mut cursor, mut newest) = (0, Generation(0));
         loop {
             let Reply::Log { entries, next } = self.asked(&Request::ReadLog { cursor }).await? else {
@@ -389,6 +390,10 @@ impl Attempt<'_> {
             tracing::debug!(slot = %self.slot, since = %self.since, ?entries, "its log");
             let is_write = |entry: &&LogEntry| matches!(entry.what, Logged::Write { .. });
             dropped.extend(entries.iter().filter(is_write).map(|entry| entry.transaction));
+            cuts.extend(entries.into_iter().filter_map(|entry| match entry.what {
+                Logged::Truncate { size, brick_len } => Some((entry.generation, entry.id, size.min(brick_len))),
+                _ => None,
+            }));
             let Some(next) = next else { break };
             cursor = next;
         }
@@ -398,7 +403,27 @@ impl Attempt<'_> {
         if newest > self.core.checkpoints.completed() {
             return Err(self.halt(Side::Target, "it has changes that this volume does not know"));
         }
+        // While it is in the log: the next attempt could not tell.
+        self.searches.store(!cuts.is_empty(), Ordering::Relaxed);
+        for (generation, id, cut) in cuts {
+            self.blank_cut(generation, id, cut).await?;
+        }
+        self.searches.store(false, Ordering::Relaxed);
         self.complete_up_to(self.core.checkpoints.completed()).await
+    }
+
+    /// Makes the unit within which a file was cut a hole. What stays of it would be of the generation of the cut, as if it had been
+    /// copied then. Whether the file is there.
+    async fn blank_cut(&self, generation: Generation, id: ObjectId, cut: u64) -> Result<bool> {
+        if cut.is_multiple_of(UNIT) {
+            return Ok(true);
+        }
+        let change = Change::Punch { id, unit: cut / UNIT, count: 1, mtime: None };
+        match self.send(generation, Timestamp::default(), change, Vec::new()).await? {
+            Ok(_) => Ok(true),
+            Err(errno) if is_gone(errno) => Ok(false),
+            Err(errno) => Err(self.refused(Side::Target, "cutting a file", errno)),
+        }
     }
 
     async fn complete_up_to(&self, generation: Generation) -> Result<()> {
@@ -584,19 +609,19 @@ impl Attempt<'_> {
         change: Change,
         payload: Vec<Bytes>,
     ) -> Result<std::result::Result<Reply, i32>> {
-        self.send(ticket, Timestamp::default(), change, payload).await
+        self.send(ticket.generation(), Timestamp::default(), change, payload).await
     }
 
     async fn send(
         &self,
-        ticket: &Ticket,
+        generation: Generation,
         now: Timestamp,
         change: Change,
         payload: Vec<Bytes>,
     ) -> Result<std::result::Result<Reply, i32>> {
         let request = Request::Change {
             transaction: self.core.transaction(),
-            generation: ticket.generation(),
+            generation,
             participants: 1 << self.slot.0,
             now,
             change,
@@ -613,7 +638,7 @@ impl Attempt<'_> {
     ) -> Result<std::result::Result<Reply, i32>> {
         let ticket = self.ticket().await?;
         let payload = if payload.is_empty() { Vec::new() } else { vec![payload] };
-        self.send(&ticket, now, change, payload).await
+        self.send(ticket.generation(), now, change, payload).await
     }
 
     /// A change that can only be refused for want of space.

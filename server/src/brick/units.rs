@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use net_raid_proto::ids::{Generation, ObjectId};
+use net_raid_proto::ids::{Digest, Generation, ObjectId};
 use net_raid_proto::message::{Reply, UnitRun};
 
 use super::error::Result;
@@ -13,7 +13,7 @@ use super::sabotage::{Sabotage, is_chosen};
 use super::{Brick, lock};
 use crate::disk::Disk;
 
-/// Units of one page at most, each in a run of its own at worst: 24 bytes, so that a body has room for all.
+/// Units of one page at most, each in a run of its own at worst: 25 bytes, so that a body has room for all.
 const PAGE_UNITS: u64 = 2048;
 
 /// Runs of units, built up in ascending order.
@@ -21,24 +21,34 @@ const PAGE_UNITS: u64 = 2048;
 struct Runs(Vec<UnitRun>);
 
 impl Runs {
-    fn push(&mut self, unit: u64, generation: Generation) {
+    fn push(&mut self, unit: u64, Told { generation, hole }: Told) {
         match self.0.last_mut() {
-            Some(last) if last.unit + last.count == unit && last.generation == generation => last.count += 1,
-            _ => self.0.push(UnitRun { unit, count: 1, generation }),
+            Some(last) if last.unit + last.count == unit && (last.generation, last.hole) == (generation, hole) => {
+                last.count += 1;
+            }
+            _ => self.0.push(UnitRun { unit, count: 1, generation, hole }),
         }
     }
 }
 
+/// What is told of a unit.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    generation: Generation,
+    hole: bool,
+}
+
 /// When a unit was written, as it is told; `None` when it never was.
-fn told(record: &Record, since: Generation) -> Option<Generation> {
+fn told(record: &Record, since: Generation) -> Option<Told> {
     if *record == Record::BLANK {
         return None;
     }
     if record.digests.contains(&UNKNOWN) {
-        return Some(Generation(u64::MAX));
+        return Some(Told { generation: Generation(u64::MAX), hole: false });
     }
     let written = if is_chosen(Sabotage::ForgetUnits) { since } else { record.generation };
-    Some(written.max(since))
+    let hole = record.digests.iter().all(|digest| *digest == Digest::HOLE);
+    Some(Told { generation: written.max(since), hole })
 }
 
 impl<D: Disk> Brick<D> {
@@ -70,7 +80,7 @@ impl<D: Disk> Brick<D> {
         state: &State<D>,
         from: u64,
         since: Generation,
-    ) -> Result<BTreeMap<u64, Option<Generation>>> {
+    ) -> Result<BTreeMap<u64, Option<Told>>> {
         let Some(waiting) = self.waiting(id) else { return Ok(BTreeMap::new()) };
         let mut waiting = lock(&waiting);
         let overlay = waiting.overlay(|unit| self.load_record(state, unit))?;
@@ -96,7 +106,7 @@ impl<D: Disk> Brick<D> {
         state: &State<D>,
         range: std::ops::Range<u64>,
         since: Generation,
-        written: &mut BTreeMap<u64, Option<Generation>>,
+        written: &mut BTreeMap<u64, Option<Told>>,
     ) -> Result<()> {
         if state.meta.records != Records::Side {
             if range.contains(&0) {

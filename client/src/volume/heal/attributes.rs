@@ -57,7 +57,7 @@ impl Attempt<'_> {
             return Ok(false);
         };
         let resized = wanted.attr.kind == Kind::File && wanted.attr.size != found.attr.size;
-        if resized && !self.resize(source, id).await? {
+        if resized && !self.resize(source, &found).await? {
             return Ok(false);
         }
         let changed = xattrs != has;
@@ -83,7 +83,8 @@ impl Attempt<'_> {
 
     /// Whether it could be done: not while the file is being written. What is cut carries a generation, and whatever is written
     /// after the size was read must have the same or a later one.
-    async fn resize(&self, source: Side, id: ObjectId) -> Result<bool> {
+    async fn resize(&self, source: Side, found: &Entry) -> Result<bool> {
+        let id = found.id;
         let ticket = self.ticket().await?;
         if self.has_data(id, (0, u64::MAX)) {
             return Ok(false);
@@ -96,6 +97,7 @@ impl Attempt<'_> {
         let brick_len = Geometry::new(wanted.layout, id).brick_len(size, self.slot);
         let change = Change::Truncate { id, size, brick_len, mtime: None, mode: None };
         match self.change_with(&ticket, change, Vec::new()).await? {
+            Ok(_) if size < found.attr.size => self.blank_cut(ticket.generation(), id, size.min(brick_len)).await,
             Ok(_) => Ok(true),
             Err(errno) if is_gone(errno) => Ok(false),
             Err(errno) => Err(self.refused(Side::Target, "cutting a file", errno)),

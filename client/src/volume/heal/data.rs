@@ -93,9 +93,11 @@ impl Attempt<'_> {
                 again.add_data(id, Stripes::Some(left));
             }
         }
-        if !units.is_empty() {
-            // The brick brings the digest of the file up to date.
+        if !units.is_empty() || *stripes == Stripes::Any {
+            // The brick brings the digest of the file up to date, also where an earlier attempt wrote it.
             self.ask(Side::Target, &Request::Release { id }, &[]).await?.ok();
+        }
+        if !units.is_empty() {
             self.progress.files_copied.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.end();

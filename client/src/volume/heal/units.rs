@@ -29,14 +29,20 @@ fn at(steps: &BTreeMap<u64, u64>, unit: u64) -> u64 {
     steps.range(..=unit).next_back().map_or(0, |(_, generation)| *generation)
 }
 
+/// A unit of which nothing can be said.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The units below `end` that must be written anew on a member that has everything up to `since`. Runs tell of what was written up to
 /// then as written in `since`.
 ///
-/// What an earlier attempt has written is written again: a later generation on the member alone may be that of a cut, which says
-/// nothing of the bytes that it left.
+/// What the member alone has in a later generation than all others an earlier attempt has copied, and nobody wrote to it since: the
+/// copy was read when no change of an earlier generation was under way there. Nothing else leaves such a generation: writes that were
+/// not decided are taken back before, and units in which a cut was made are made holes, of which the generation says nothing
+/// ([`super::Attempt::settle_log`]).
 pub(super) fn behind(since: Generation, sources: &[Vec<UnitRun>], target: &[UnitRun], end: u64) -> Vec<Behind> {
     let sources: Vec<BTreeMap<u64, u64>> = sources.iter().map(|runs| steps(runs)).collect();
-    let target = steps(target);
+    let written: Vec<UnitRun> = target.iter().filter(|run| !run.hole).copied().collect();
+    let target = steps(&written);
     let mut bounds: Vec<u64> = sources.iter().chain([&target]).flat_map(|steps| steps.keys().copied()).collect();
     bounds.retain(|bound| *bound < end);
     bounds.sort_unstable();
@@ -46,8 +52,12 @@ pub(super) fn behind(since: Generation, sources: &[Vec<UnitRun>], target: &[Unit
         let until = bounds.get(index + 1).copied().unwrap_or(end);
         let source = sources.iter().map(|steps| at(steps, *first)).max().unwrap_or(0);
         let own = at(&target, *first);
-        let changed = source.max(own) > since.0;
-        if changed || (source == 0) != (own == 0) {
+        let is_equal = match (source, own) {
+            (0, 0) => true,
+            (0, _) | (_, 0 | UNKNOWN) => false,
+            _ => source.max(own) <= since.0 || source < own,
+        };
+        if !is_equal {
             let unit = |unit| Behind { unit, source: Generation(source), blank: own == 0 };
             all.extend((*first..until).map(unit));
         }

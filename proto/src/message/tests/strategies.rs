@@ -309,7 +309,12 @@ fn attr() -> impl Strategy<Value = Attr> {
 }
 
 fn unit_run() -> impl Strategy<Value = UnitRun> {
-    (any::<u64>(), any::<u64>(), generation()).prop_map(|(unit, count, generation)| UnitRun { unit, count, generation })
+    (any::<u64>(), any::<u64>(), generation(), any::<bool>()).prop_map(|(unit, count, generation, hole)| UnitRun {
+        unit,
+        count,
+        generation,
+        hole,
+    })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
