@@ -1,6 +1,7 @@
 //! What waits in the log: found by object, taken back, put in place.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex};
 
@@ -261,6 +262,8 @@ impl<D: Disk> Brick<D> {
 
     /// Takes writes back, durably.
     pub(super) fn abort(&self, transactions: &[Transaction]) -> Result<Reply> {
+        let body = Body::Abort { transactions: transactions.to_vec() };
+        let transactions: HashSet<Transaction> = transactions.iter().copied().collect();
         let is_aborted =
             |entry: &&Entry| transactions.contains(&entry.transaction) && matches!(entry.what, What::Write { .. });
         let mut touched = Vec::new();
@@ -275,36 +278,47 @@ impl<D: Disk> Brick<D> {
         }
         generations.sort_unstable();
         generations.dedup();
-        let body = Body::Abort { transactions: transactions.to_vec() };
         for generation in generations {
             self.append_log(generation, &body, &[], true)?;
         }
         self.areas()?.log.sync(&self.disk).map_err(|error| self.sync_failed(error.into()))?;
         for (id, waiting) in touched {
             let Some(node) = self.logged_file(id)? else { continue };
-            self.abort_in(&node, &waiting, transactions)?;
+            self.abort_in(&node, &waiting, &transactions)?;
         }
         Ok(Reply::Done)
     }
 
-    fn abort_in(&self, node: &Node<D>, waiting: &Mutex<Waiting>, transactions: &[Transaction]) -> Result<()> {
+    fn abort_in(&self, node: &Node<D>, waiting: &Mutex<Waiting>, transactions: &HashSet<Transaction>) -> Result<()> {
         let state = node.state_mut();
         let mut waiting = lock(waiting);
         let fresh = waiting.abort(transactions);
         let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;
         let before = self.disk.stat(&node.handle)?;
+        let mut holes: Vec<Range<u64>> = Vec::new();
+        let mut last = None;
         for number in fresh {
             let unit = number / BLOCKS_PER_UNIT as u64;
-            let record = match overlay.records.get(&unit) {
-                Some(record) => record.clone(),
-                None => self.load_record(&state, unit)?,
+            let record = match last.take().filter(|(of, _)| *of == unit) {
+                Some((_, record)) => record,
+                None => match overlay.records.get(&unit) {
+                    Some(record) => record.clone(),
+                    None => self.load_record(&state, unit)?,
+                },
             };
             let hole = record.digests[(number % BLOCKS_PER_UNIT as u64) as usize] == net_raid_proto::ids::Digest::HOLE;
-            let offset = number * BLOCK_SIZE as u64;
-            if hole && offset < before.size {
-                // Nobody reads them by their record, but a copy on level 1 is a file for everybody.
-                self.free_blocks(node, offset, BLOCK_SIZE as u64)?;
+            last = Some((unit, record));
+            if !hole || number * BLOCK_SIZE as u64 >= before.size {
+                continue;
             }
+            match holes.last_mut() {
+                Some(last) if last.end == number => last.end += 1,
+                _ => holes.push(number..number + 1),
+            }
+        }
+        // Nobody reads them by their record, but a copy on level 1 is a file for everybody. One by one would take a minute a gigabyte.
+        for Range { start, end } in holes {
+            self.free_blocks(node, start * BLOCK_SIZE as u64, (end - start) * BLOCK_SIZE as u64)?;
         }
         self.disk.set_times(&node.handle, None, Some(before.mtime))?;
         Ok(())

@@ -3,7 +3,7 @@
 //! Records in the file's own place change only when a generation is put in place, or cut. Until then the newest digest of a
 //! block, and where its bytes are, are here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
 use net_raid_proto::ids::{Digest, Generation, Timestamp, Transaction};
@@ -252,8 +252,8 @@ impl Waiting {
         self.entries.push(entry);
     }
 
-    /// Takes writes out; returns the blocks whose bytes they left in the file.
-    pub(super) fn abort(&mut self, transactions: &[Transaction]) -> Vec<u64> {
+    /// Takes writes out; returns the blocks whose bytes they left in the file, in ascending order.
+    pub(super) fn abort(&mut self, transactions: &HashSet<Transaction>) -> BTreeSet<u64> {
         let is_aborted =
             |entry: &Entry| transactions.contains(&entry.transaction) && matches!(entry.what, What::Write { .. });
         let (aborted, kept): (Vec<Entry>, Vec<Entry>) = self.entries.drain(..).partition(is_aborted);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use net_raid_proto::ids::{Generation, ObjectId};
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
 use super::units::{self, Behind};
-use super::{Attempt, Result};
+use super::{Attempt, Halt, Result};
 use crate::layout::{BLOCK, UNIT};
 use crate::volume::File;
 use crate::volume::gather::Gathered;
@@ -38,20 +39,23 @@ impl Attempt<'_> {
         until: Option<Instant>,
     ) -> Result<Touched> {
         let mut again = Touched::default();
-        let files: Vec<(ObjectId, Stripes)> = files.into_iter().collect();
-        for files in files.chunks(FILES) {
-            if until.is_some_and(|until| Instant::now() > until) {
-                files.iter().for_each(|(id, stripes)| again.add_data(*id, stripes.clone()));
-                continue;
-            }
-            let done = files.iter().map(|(id, stripes)| self.equal_file(*id, stripes));
-            for ((id, stripes), left) in files.iter().zip(futures_util::future::try_join_all(done).await?) {
-                if *stripes == Stripes::Any && left.is_empty() {
-                    self.note_equal(*id, |equal| equal.data = true);
+        let mut done = stream::iter(files)
+            .map(async |(id, stripes)| {
+                if until.is_some_and(|until| Instant::now() > until) {
+                    let mut again = Touched::default();
+                    again.add_data(id, stripes);
+                    return Ok(again);
                 }
-                again.add(left);
-            }
-            self.check_open()?;
+                self.check_open()?;
+                let left = self.equal_file(id, &stripes).await?;
+                if stripes == Stripes::Any && left.is_empty() {
+                    self.note_equal(id, |equal| equal.data = true);
+                }
+                Ok(left)
+            })
+            .buffer_unordered(FILES);
+        while let Some(left) = done.try_next().await? {
+            again.add(left);
         }
         Ok(again)
     }
@@ -79,19 +83,22 @@ impl Attempt<'_> {
             again.add_data(id, stripes.clone());
             return Ok(again);
         };
-        let runs: Vec<&[Behind]> =
-            units.chunk_by(|one, next| one.unit + 1 == next.unit).flat_map(|run| run.chunks(RUN)).collect();
+        let consecutive = units.chunk_by(|one, next| one.unit + 1 == next.unit);
+        let runs: Vec<Vec<Behind>> = consecutive.flat_map(|run| run.chunks(RUN)).map(<[Behind]>::to_vec).collect();
         let to_copy: u64 = units.iter().map(|behind| self.stored(&file, behind.unit)).sum();
         self.progress.passed(len.saturating_sub(to_copy));
-        for runs in runs.chunks(RUNS) {
-            let copies = futures_util::future::try_join_all(runs.iter().map(|run| self.copy(&file, run))).await?;
-            let passed = runs.iter().flat_map(|run| run.iter()).map(|behind| self.stored(&file, behind.unit)).sum();
-            self.progress.passed(passed);
-            let left = runs.iter().zip(copies).filter(|(_, copied)| !copied).flat_map(|(run, _)| run.iter());
-            let left: BTreeSet<u64> = left.map(|behind| behind.unit).collect();
-            if !left.is_empty() {
-                again.add_data(id, Stripes::Some(left));
+        let mut copies = stream::iter(runs)
+            .map(async |run| Ok::<_, Halt>((self.copy(&file, &run).await?, run)))
+            .buffer_unordered(RUNS);
+        let mut left = BTreeSet::new();
+        while let Some((copied, run)) = copies.try_next().await? {
+            self.progress.passed(run.iter().map(|behind| self.stored(&file, behind.unit)).sum());
+            if !copied {
+                left.extend(run.iter().map(|behind| behind.unit));
             }
+        }
+        if !left.is_empty() {
+            again.add_data(id, Stripes::Some(left));
         }
         if !units.is_empty() || *stripes == Stripes::Any {
             // The brick brings the digest of the file up to date, also where an earlier attempt wrote it.

@@ -1,4 +1,4 @@
-//! What a sync costs, and that times and names are right all the same.
+//! What a sync and an abort cost, and that times and names are right all the same.
 
 use net_raid_proto::message::SetAttr;
 
@@ -59,6 +59,24 @@ fn a_sync_of_an_overwrite_syncs_the_log_and_nothing_else() {
         let after = SimRig::reopen(rig.disk.power_loss(9), rig.owner.after_power_loss(), true);
         assert_eq!(after.times(), (at(2_000_000_002), at(2_000_000_002)));
     }
+}
+
+/// Fresh blocks beside each other are given back with one call.
+#[test]
+fn an_abort_of_many_blocks_is_few_calls() {
+    let (mut rig, mut model) = (SimRig::new(Ownership::Native), Model::new());
+    let create = Step::Create { path: "a", file: FILE, level: Level::Raid1 };
+    rig.step(&model, &create);
+    model.apply(&create);
+    let mut calls = Vec::new();
+    for blocks in [1, BLOCKS] {
+        rig.write(FILE, &model.files[&FILE], (0, blocks * BLOCK_SIZE, 1)).expect("written");
+        let before = rig.disk.calls();
+        rig.ok(Request::Abort { transactions: vec![Transaction(rig.transaction().0)] });
+        calls.push(rig.disk.calls() - before);
+    }
+    // The second unit has a record of its own.
+    assert_eq!((BLOCKS, calls[1]), (24, calls[0] + 1));
 }
 
 #[test]
