@@ -10,41 +10,10 @@ use net_raid_tests::array::UNIT;
 use net_raid_tests::deadline::reached;
 use net_raid_tests::fsops::{forget, xattr, xattr_names};
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file, write_range};
-use net_raid_tests::process::{send, sh};
+use net_raid_tests::process::sh;
+use net_raid_tests::scrub::{SCRUBBED_WITHIN, flip, scrub};
 use net_raid_tests::{Array, Health, Rig};
-use nix::sys::signal::Signal;
 use rustix::io::Errno;
-
-/// How long a scrub of the little that there is here may take.
-const SCRUBBED_WITHIN: Duration = Duration::from_secs(60);
-
-/// What a scrub said at its end.
-struct Scrubbed {
-    mended: u64,
-    damaged: u64,
-    /// All lines since it began.
-    log: String,
-}
-
-impl Scrubbed {
-    fn lines(&self, words: &[&str]) -> usize {
-        self.log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
-    }
-}
-
-fn scrub(rig: &Rig) -> Scrubbed {
-    let log = rig.client.errorlog();
-    let (before, done) = (log.text().len(), log.matching(&["scrub done"]).len());
-    send(rig.client.pid(), Signal::SIGUSR1);
-    assert!(reached(SCRUBBED_WITHIN, || log.matching(&["scrub done"]).len() > done), "no end:\n{}", log.text());
-    let log = log.text().split_off(before);
-    let counts = log.lines().rfind(|line| line.contains("scrub done")).expect("it is done").to_owned();
-    let count = |word: &str| {
-        let rest = counts.split(&format!("{word} ")).nth(1).expect("a count");
-        rest.split(',').next().expect("a number").parse().expect("a number")
-    };
-    Scrubbed { mended: count("mended"), damaged: count("damaged"), log }
-}
 
 /// What people see of one object on a brick.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,20 +77,6 @@ fn difference(before: &BTreeMap<PathBuf, Seen>, now: &BTreeMap<PathBuf, Seen>) -
         })
     };
     Some(format!("{}: {:?} was {:?}", path.display(), short(now.get(path)), short(before.get(path))))
-}
-
-/// Changes one byte of a file, as a bad disk does: neither its length nor its times move.
-fn flip(file: &Path, at: u64) -> bool {
-    let opened = File::options().read(true).write(true).open(file).unwrap();
-    let stat = opened.metadata().unwrap();
-    if at >= stat.len() {
-        return false;
-    }
-    let mut byte = [0];
-    opened.read_exact_at(&mut byte, at).unwrap();
-    opened.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-    opened.set_modified(stat.modified().unwrap()).unwrap();
-    true
 }
 
 /// Changes one byte as a person does: the brick's file is newer than all others then.

@@ -1,8 +1,7 @@
 //! The scrub in the background: it finds what rots without being asked, goes on where it was, and gives way.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use net_raid_tests::deadline::reached;
 use net_raid_tests::fsops::forget;
 use net_raid_tests::pattern::{Pattern, verify_file, write_file};
 use net_raid_tests::process::send;
+use net_raid_tests::scrub::flip;
 use net_raid_tests::{Array, Health, Rig};
 use nix::sys::signal::Signal;
 
@@ -23,15 +23,6 @@ fn often(rig: &Rig) {
     let text = fs::read_to_string(rig.client.config()).unwrap();
     rig.client.rewrite(&format!("scrub = 1m\n{text}"));
     rig.client.remount();
-}
-
-fn flip(file: &Path, at: u64) {
-    let opened = File::options().read(true).write(true).open(file).unwrap();
-    let modified = opened.metadata().unwrap().modified().unwrap();
-    let mut byte = [0];
-    opened.read_exact_at(&mut byte, at).unwrap();
-    opened.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-    opened.set_modified(modified).unwrap();
 }
 
 fn note(rig: &Rig) -> PathBuf {
@@ -51,7 +42,7 @@ fn rot_is_found_without_a_word(array: Array) {
         let brick = array.victims()[0];
         let file = rig.cluster[brick].dir().join("nobody_reads_it");
         let before = fs::read(&file).unwrap();
-        flip(&file, 2 * UNIT + 9);
+        assert!(flip(&file, 2 * UNIT + 9));
         rig.client.mount();
         often(rig);
         let log = rig.client.errorlog();
