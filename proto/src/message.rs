@@ -623,6 +623,8 @@ pub enum BrickFile {
     Label(u8),
     /// A log that is needed until the next checkpoint.
     Log(u8),
+    /// The object attribute of the volume's root.
+    Root,
 }
 
 impl std::fmt::Display for BrickFile {
@@ -631,6 +633,7 @@ impl std::fmt::Display for BrickFile {
         match self {
             BrickFile::Label(number) => write!(f, ".net_raid/label.{number}"),
             BrickFile::Log(number) => write!(f, ".net_raid/log.{number}"),
+            BrickFile::Root => f.write_str("/"),
         }
     }
 }

@@ -29,13 +29,9 @@ struct Seen {
 /// All that is on a brick, but for the brick's own records.
 fn seen(brick: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut all = BTreeMap::new();
-    let mut waiting = vec![brick.to_owned()];
-    while let Some(dir) = waiting.pop() {
-        for item in fs::read_dir(&dir).unwrap() {
-            let path = item.unwrap().path();
-            if path == brick.join(".net_raid") {
-                continue;
-            }
+    let mut waiting = vec![vec![brick.to_owned()]];
+    while let Some(paths) = waiting.pop() {
+        for path in paths.into_iter().filter(|path| *path != brick.join(".net_raid")) {
             let stat = fs::symlink_metadata(&path).unwrap();
             let kind = stat.file_type();
             let content = match () {
@@ -50,7 +46,7 @@ fn seen(brick: &Path) -> BTreeMap<PathBuf, Seen> {
                 (name, value)
             });
             if kind.is_dir() {
-                waiting.push(path.clone());
+                waiting.push(fs::read_dir(&path).unwrap().map(|item| item.unwrap().path()).collect());
             }
             let seen = Seen {
                 mode: stat.mode(),
@@ -107,7 +103,7 @@ fn begin(rig: &mut Rig) {
         &rig.root(),
         "mkdir -p d/deep; echo small > d/small; echo other > d/other; head -c 9000 large > d/blocks; echo x > d/deep/x; \
          ln d/other d/hard; ln -s small d/soft; mkfifo d/pipe; setfattr -n user.k -v value d/small; setfattr -n user.d -v v d; \
-         chmod 640 d/small; touch -d 2001-01-01 d/deep/x; touch empty",
+         chmod 640 d/small; touch -d 2001-01-01 d/deep/x; touch empty; setfattr -n user.r -v r .; chmod 751 .",
     );
     rig.client.remount();
     let first = scrub(rig);
@@ -268,6 +264,20 @@ const OBJECTS: &[Damage] = &[
     damage("everything deleted", "/large", |brick| with_sh(brick, "rm -r *")),
 ];
 
+/// What has no name above it.
+const ROOT: &[Damage] = &[
+    damage("a lost user attribute of the root", ": /", |brick| with_sh(brick, "setfattr -x user.r .")),
+    damage("times of the root", ": /", |brick| with_sh(brick, "touch -d 2002-02-02 .")),
+    damage("the root without its attribute", ": /", |brick| with_sh(brick, "setfattr -x trusted.net_raid .")),
+    damage("a flipped byte of the root's attribute", ": /", |brick| flip_xattr(brick, OBJECT, 11)),
+];
+
+/// Of two copies nothing says which is right.
+const OF_MORE_THAN_TWO: &[Damage] = &[
+    damage("the mode of the root", ": /", |brick| with_sh(brick, "chmod 700 .")),
+    damage("the owner of the root", ": /", |brick| with_sh(brick, "chown 7:8 .")),
+];
+
 /// Where the digest for people is, it is on every brick.
 const DIGEST: &[Damage] =
     &[damage("a flipped digest", "/large", |brick| flip_xattr(&brick.join("large"), "user.net_raid.md5", 3))];
@@ -290,11 +300,25 @@ on_three_arrays! {
     rotten_bytes: BYTES;
     rotten_objects: OBJECTS;
     rotten_digests: DIGEST;
+    rotten_roots: ROOT;
+}
+
+#[test]
+fn rotten_modes_of_roots_raid5x3() {
+    all_are_mended(Array::RAID5, OF_MORE_THAN_TWO);
+}
+
+#[test]
+fn rotten_modes_of_roots_raid6x6() {
+    all_are_mended(Array::RAID6, OF_MORE_THAN_TWO);
 }
 
 /// What a brick has of some files, with all attributes and records: as a backup of its disk would bring it back.
 fn keep(rig: &Rig, brick: usize, aside: &Path) {
-    let script = format!("rm -rf {0}; mkdir {0}; cp -a --parents large d/small .net_raid/records {0}", aside.display());
+    let script = format!(
+        "rm -rf {0}; mkdir {0}; cp -a --parents large d/small .net_raid/records {0}; chmod --reference=. {0}; touch -r . {0}",
+        aside.display()
+    );
     sh(rig.cluster[brick].dir(), &script);
 }
 

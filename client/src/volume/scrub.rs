@@ -152,6 +152,7 @@ impl<'a> Pass<'a> {
 impl Pass<'_> {
     async fn run(&self, from: &Place) -> Result<(), Halt> {
         self.scrub_bricks().await?;
+        self.scrub_root(false).await?;
         let mut waiting = self.places_from(from).await?;
         while let Some(dir) = waiting.pop() {
             self.check_open()?;

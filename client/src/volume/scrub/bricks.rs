@@ -1,4 +1,5 @@
-//! What bricks have of their own, the label and the log: each looks at it by itself, because its server knows what is in there.
+//! What a brick cannot be opened without, label, log and the root's attribute: each looks at it by itself, because its server knows
+//! what it must say.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,11 @@ struct Found {
     damaged: BTreeSet<(Slot, BrickFile)>,
 }
 
+fn wrong(file: BrickFile) -> String {
+    let of = if file == BrickFile::Root { "its attribute" } else { "it" };
+    format!("{of} is not what the server has written")
+}
+
 impl Pass<'_> {
     /// Of a damaged log a checkpoint puts in place what waits. Whether the bytes were right their digests tell when the files are
     /// compared.
@@ -32,18 +38,17 @@ impl Pass<'_> {
             mended.extend(damaged.difference(&again.damaged));
             left = again.damaged;
         }
-        let wrong = || "it is not what its server has written".to_owned();
         for (slot, file) in mended {
             let what = match file {
-                BrickFile::Label(_) => "written anew",
+                BrickFile::Label(_) | BrickFile::Root => "written anew",
                 BrickFile::Log(_) => "what waited in it was put in place",
             };
             let from = SlotSet::EMPTY.with(slot);
-            self.tell_mended(slot, file.to_string(), (wrong(), what.to_owned()), from);
+            self.tell_mended(slot, file.to_string(), (wrong(file), what.to_owned()), from);
         }
         for (slot, file) in left {
             self.counts.damaged.fetch_add(1, Relaxed);
-            self.core.log(Some(slot), &Event::Damaged { object: file.to_string(), what: wrong() });
+            self.core.log(Some(slot), &Event::Damaged { object: file.to_string(), what: wrong(file) });
         }
         Ok(())
     }

@@ -396,7 +396,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
 }
 
 pub fn brick_file() -> impl Strategy<Value = BrickFile> {
-    prop_oneof![any::<u8>().prop_map(BrickFile::Label), any::<u8>().prop_map(BrickFile::Log)]
+    prop_oneof![any::<u8>().prop_map(BrickFile::Label), any::<u8>().prop_map(BrickFile::Log), Just(BrickFile::Root)]
 }
 
 pub fn fault() -> impl Strategy<Value = Fault> {

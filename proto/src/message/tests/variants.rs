@@ -79,7 +79,7 @@ variants!(faults: Fault from fault, [
     Errno, Unresolved, StaleEpoch, Held, Refused, Failed, Version,
 ], heading "Faults");
 
-variants!(brick_files: BrickFile from brick_file, [Label, Log]);
+variants!(brick_files: BrickFile from brick_file, [Label, Log, Root]);
 variants!(brick_states: BrickState from brick_state, [Empty, Labelled, Unusable]);
 variants!(kinds: Kind from kind, [File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice]);
 variants!(rename_targets: RenameTarget from rename_target, [Absent, Replace, Exchange]);
