@@ -92,6 +92,11 @@ fn record_file(brick: &Path) -> PathBuf {
     files[0].clone()
 }
 
+fn cut_records(brick: &Path, len: u64) -> bool {
+    File::options().write(true).open(record_file(brick)).unwrap().set_len(len).unwrap();
+    true
+}
+
 fn length(rig: &Rig) -> u64 {
     6 * rig.array.stripe_bytes() + 1000
 }
@@ -206,6 +211,12 @@ const BYTES: &[Damage] = &[
         object: "/large",
         inflict: |brick| fs::remove_file(record_file(brick)).is_ok(),
         restart: true,
+    },
+    damage("a cut record file", "/large", |brick| cut_records(brick, 2 * 264 + 100)),
+    damage("an emptied record file", "/large", |brick| cut_records(brick, 0)),
+    Damage {
+        restart: true,
+        ..damage("an emptied record file, and a restart", "/large", |brick| cut_records(brick, 0))
     },
 ];
 
@@ -458,6 +469,52 @@ fn old_versions_are_mended_raid5x3() {
 #[test]
 fn old_versions_are_mended_raid6x4() {
     old_versions_are_mended(Array::RAID6_NARROW);
+}
+
+/// Without its record nobody knows what a block was: it is not read as zeros, before anybody asks for a scrub.
+fn cut_records_are_no_holes(array: Array) {
+    Rig::run(array, Health::Healthy, |rig| {
+        begin(rig);
+        for restart in [false, true] {
+            let victims = array.victims();
+            rig.client.unmount();
+            victims.iter().for_each(|brick| assert!(cut_records(rig.cluster[*brick].dir(), 264)));
+            if restart {
+                rig.cluster.kill9(&victims);
+                rig.cluster.restart(&victims);
+            }
+            rig.client.mount();
+            // Copies take turns.
+            for _ in 0..2 {
+                forget(&File::open(rig.path("large")).unwrap());
+                verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+            }
+            for brick in victims {
+                rig.client
+                    .errorlog()
+                    .expect(&[&rig.cluster[brick].address(), "inconsistency found: /large"], SCRUBBED_WITHIN);
+            }
+            scrub(rig);
+            let second = scrub(rig);
+            assert_eq!((second.mended, second.damaged), (0, 0), "once more:\n{}", second.log);
+        }
+        others_go(rig);
+    });
+}
+
+#[test]
+fn cut_records_are_no_holes_raid1x2() {
+    cut_records_are_no_holes(Array::RAID1);
+}
+
+#[test]
+fn cut_records_are_no_holes_raid5x3() {
+    cut_records_are_no_holes(Array::RAID5);
+}
+
+#[test]
+fn cut_records_are_no_holes_raid6x4() {
+    cut_records_are_no_holes(Array::RAID6_NARROW);
 }
 
 /// One bad copy more than the level bears: an error and never a guess, in the log too, and nothing else is harmed.
