@@ -517,6 +517,52 @@ fn cut_records_are_no_holes_raid6x4() {
     cut_records_are_no_holes(Array::RAID6_NARROW);
 }
 
+/// What a read has repaired is not newer than what others have: if the file is then touched by hand on that brick, the others are right.
+fn what_a_read_repaired_is_no_newer(array: Array) {
+    Rig::run(array, Health::Healthy, |rig| {
+        begin(rig);
+        let before = fs::metadata(rig.path("large")).unwrap().modified().unwrap();
+        // A change of the atime, which the next read makes no more, has the same stamp on all.
+        verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+        rig.client.unmount();
+        let victim = array.victims()[0];
+        let file = rig.cluster[victim].dir().join("large");
+        // Parity is not read.
+        (0..6).for_each(|unit| assert!(flip(&file, unit * UNIT + 9)));
+        rig.client.mount();
+        // Copies take turns.
+        for _ in 0..2 {
+            forget(&File::open(rig.path("large")).unwrap());
+            verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+        }
+        let address = rig.cluster[victim].address();
+        rig.client.errorlog().expect(&[&address, "repaired: /large"], SCRUBBED_WITHIN);
+        rig.client.remount();
+        sh(rig.cluster[victim].dir(), "touch -d 2001-01-01 large");
+        let done = scrub(rig);
+        let found = ["inconsistency found: /large"];
+        assert_eq!(done.lines(&found), done.lines(&[&address, found[0]]), "the others are right:\n{}", done.log);
+        assert_eq!(done.lines(&[&address, found[0], "its times"]), 1, "{}", done.log);
+        rig.client.remount();
+        assert_eq!(fs::metadata(rig.path("large")).unwrap().modified().unwrap(), before, "{}", done.log);
+    });
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid1x2() {
+    what_a_read_repaired_is_no_newer(Array::RAID1);
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid5x3() {
+    what_a_read_repaired_is_no_newer(Array::RAID5);
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid6x4() {
+    what_a_read_repaired_is_no_newer(Array::RAID6_NARROW);
+}
+
 /// One bad copy more than the level bears: an error and never a guess, in the log too, and nothing else is harmed.
 fn beyond_is_told_and_left_alone(array: Array) {
     Rig::run(array, Health::Healthy, |rig| {
