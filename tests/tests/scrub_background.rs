@@ -71,6 +71,20 @@ fn rot_is_found_without_a_word_raid6x4() {
     rot_is_found_without_a_word(Array::RAID6_NARROW);
 }
 
+/// A file that takes some time to scrub, and one to be read meanwhile, scrubbed in the background; their lengths.
+fn begin(rig: &Rig) -> (u64, u64) {
+    let (len, small) = (400 * rig.array.stripe_bytes(), 3 * rig.array.stripe_bytes());
+    write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
+    write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
+    often(rig);
+    (len, small)
+}
+
+/// Waits until the place of the pass in the background was noted once.
+fn await_note(rig: &Rig) {
+    assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+}
+
 /// Reads without a pause until told to stop, which keeps a scrub slow. Every byte must be right.
 fn reading<T>(rig: &Rig, name: &str, len: u64, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
@@ -97,12 +111,9 @@ fn reading<T>(rig: &Rig, name: &str, len: u64, work: impl FnOnce() -> T) -> T {
 fn it_goes_on_after_kill_9_and_users_go_on_reading() {
     let array = Array::RAID5;
     Rig::run(array, Health::Healthy, |rig| {
-        let (len, small) = (400 * array.stripe_bytes(), 3 * array.stripe_bytes());
-        write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
-        write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
-        often(rig);
+        let (len, small) = begin(rig);
         reading(rig, "read", small, || {
-            assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+            await_note(rig);
             let first = fs::read(note(rig)).unwrap();
             assert!(reached(WITHIN, || fs::read(note(rig)).is_ok_and(|note| note != first)));
         });
@@ -129,12 +140,9 @@ fn it_goes_on_after_kill_9_and_users_go_on_reading() {
 fn a_scrub_that_is_wanted_ends_the_one_in_the_background() {
     let array = Array::RAID5;
     Rig::run(array, Health::Healthy, |rig| {
-        let (len, small) = (400 * array.stripe_bytes(), 3 * array.stripe_bytes());
-        write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
-        write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
-        often(rig);
+        let (len, small) = begin(rig);
         reading(rig, "read", small, || {
-            assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+            await_note(rig);
             send(rig.client.pid(), Signal::SIGUSR1);
             let log = rig.client.errorlog();
             log.expect(&["scrub done", "files 2"], WITHIN);
