@@ -244,6 +244,10 @@ pub enum Request {
         #[serde(with = "serde_bytes")]
         note: Vec<u8>,
     },
+    /// What the brick has of its own is compared with what the server knows of it; what the server can put right, it does.
+    ///
+    /// What is damaged of a log goes with the next checkpoint.
+    VerifyBrick,
 }
 
 /// What changes.
@@ -603,6 +607,35 @@ pub enum Reply {
         /// The digest for people was wrong, and is right now.
         mended: bool,
     },
+    /// To `VerifyBrick`.
+    BrickVerified {
+        /// What was wrong, and is right now.
+        mended: Vec<BrickFile>,
+        /// What is wrong.
+        damaged: Vec<BrickFile>,
+    },
+}
+
+/// Something that a brick has beside the objects of the volume. By its number, where there are several of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BrickFile {
+    /// A copy of the label.
+    Label(u8),
+    /// A log that is needed until the next checkpoint.
+    Log(u8),
+    /// The object attribute of the volume's root.
+    Root,
+}
+
+impl std::fmt::Display for BrickFile {
+    /// Where it is in the brick's directory.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BrickFile::Label(number) => write!(f, ".net_raid/label.{number}"),
+            BrickFile::Log(number) => write!(f, ".net_raid/log.{number}"),
+            BrickFile::Root => f.write_str("/"),
+        }
+    }
 }
 
 /// Consecutive units that were last written, or made holes, in the same generation.

@@ -21,6 +21,7 @@ mod note;
 mod object;
 mod open;
 mod orphans;
+mod own_files;
 mod record;
 mod records;
 mod remove;
@@ -213,6 +214,10 @@ impl<D: Disk> Brick<D> {
                 drop(self.admit(header.epoch, now_ms)?);
                 self.complete(header.epoch, *generation)
             }
+            Request::VerifyBrick => {
+                drop(self.admit(header.epoch, now_ms)?);
+                self.verify_brick(header.epoch)
+            }
             Request::Change { transaction, generation, participants, now, change } => {
                 let _owner = self.admit(header.epoch, now_ms)?;
                 let ticket = Ticket {
@@ -314,6 +319,7 @@ impl<D: Disk> Brick<D> {
             | Request::Resolve { .. }
             | Request::Allocated { .. }
             | Request::Verify { .. }
+            | Request::VerifyBrick
             | Request::Restore { .. }
             | Request::ReadNote
             | Request::WriteNote { .. }

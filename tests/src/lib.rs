@@ -44,6 +44,8 @@ pub mod client;
 
 pub mod rig;
 
+pub mod scrub;
+
 pub mod fsops;
 pub mod suites;
 pub mod torture;

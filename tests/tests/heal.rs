@@ -90,14 +90,15 @@ fn a_server_returns(array: Array) {
             &rig.root(),
             "rm -r tree/a/b; mv tree/a tree/c; mkdir tree/d; echo new > tree/d/x; setfattr -n user.k -v v tree/d",
         );
+        // From then on nobody waits for it, and it cannot just resume.
         let out = format!(" {} member dropped", rig.cluster[0].address());
         rig.client.errorlog().expect(&[&out], CURRENT_WITHIN);
         write_file(&rig.path("large"), Pattern::of(1), 40 * MIB).unwrap();
-        // Longer than anybody waits for it.
-        std::thread::sleep(Duration::from_secs(3));
         let tree = listing(rig);
         rig.cluster[0].start();
         work_until(rig, || caught_up(rig, 0) > 0);
+        let out = format!(" {} server back, stays out until caught up", rig.cluster[0].address());
+        assert_eq!(rig.client.errorlog().matching(&[&out]).len(), 1, "it was away for long");
         lose_others(rig, &[0]);
         check(rig, &tree);
     });

@@ -10,41 +10,10 @@ use net_raid_tests::array::UNIT;
 use net_raid_tests::deadline::reached;
 use net_raid_tests::fsops::{forget, xattr, xattr_names};
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file, write_range};
-use net_raid_tests::process::{send, sh};
+use net_raid_tests::process::sh;
+use net_raid_tests::scrub::{SCRUBBED_WITHIN, flip, scrub};
 use net_raid_tests::{Array, Health, Rig};
-use nix::sys::signal::Signal;
 use rustix::io::Errno;
-
-/// How long a scrub of the little that there is here may take.
-const SCRUBBED_WITHIN: Duration = Duration::from_secs(60);
-
-/// What a scrub said at its end.
-struct Scrubbed {
-    mended: u64,
-    damaged: u64,
-    /// All lines since it began.
-    log: String,
-}
-
-impl Scrubbed {
-    fn lines(&self, words: &[&str]) -> usize {
-        self.log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
-    }
-}
-
-fn scrub(rig: &Rig) -> Scrubbed {
-    let log = rig.client.errorlog();
-    let (before, done) = (log.text().len(), log.matching(&["scrub done"]).len());
-    send(rig.client.pid(), Signal::SIGUSR1);
-    assert!(reached(SCRUBBED_WITHIN, || log.matching(&["scrub done"]).len() > done), "no end:\n{}", log.text());
-    let log = log.text().split_off(before);
-    let counts = log.lines().rfind(|line| line.contains("scrub done")).expect("it is done").to_owned();
-    let count = |word: &str| {
-        let rest = counts.split(&format!("{word} ")).nth(1).expect("a count");
-        rest.split(',').next().expect("a number").parse().expect("a number")
-    };
-    Scrubbed { mended: count("mended"), damaged: count("damaged"), log }
-}
 
 /// What people see of one object on a brick.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,13 +29,9 @@ struct Seen {
 /// All that is on a brick, but for the brick's own records.
 fn seen(brick: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut all = BTreeMap::new();
-    let mut waiting = vec![brick.to_owned()];
-    while let Some(dir) = waiting.pop() {
-        for item in fs::read_dir(&dir).unwrap() {
-            let path = item.unwrap().path();
-            if path == brick.join(".net_raid") {
-                continue;
-            }
+    let mut waiting = vec![vec![brick.to_owned()]];
+    while let Some(paths) = waiting.pop() {
+        for path in paths.into_iter().filter(|path| *path != brick.join(".net_raid")) {
             let stat = fs::symlink_metadata(&path).unwrap();
             let kind = stat.file_type();
             let content = match () {
@@ -81,7 +46,7 @@ fn seen(brick: &Path) -> BTreeMap<PathBuf, Seen> {
                 (name, value)
             });
             if kind.is_dir() {
-                waiting.push(path.clone());
+                waiting.push(fs::read_dir(&path).unwrap().map(|item| item.unwrap().path()).collect());
             }
             let seen = Seen {
                 mode: stat.mode(),
@@ -110,20 +75,6 @@ fn difference(before: &BTreeMap<PathBuf, Seen>, now: &BTreeMap<PathBuf, Seen>) -
     Some(format!("{}: {:?} was {:?}", path.display(), short(now.get(path)), short(before.get(path))))
 }
 
-/// Changes one byte of a file, as a bad disk does: neither its length nor its times move.
-fn flip(file: &Path, at: u64) -> bool {
-    let opened = File::options().read(true).write(true).open(file).unwrap();
-    let stat = opened.metadata().unwrap();
-    if at >= stat.len() {
-        return false;
-    }
-    let mut byte = [0];
-    opened.read_exact_at(&mut byte, at).unwrap();
-    opened.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-    opened.set_modified(stat.modified().unwrap()).unwrap();
-    true
-}
-
 /// Changes one byte as a person does: the brick's file is newer than all others then.
 fn write_by_hand(file: &Path, at: u64) -> bool {
     flip(file, at) && {
@@ -141,6 +92,11 @@ fn record_file(brick: &Path) -> PathBuf {
     files[0].clone()
 }
 
+fn cut_records(brick: &Path, len: u64) -> bool {
+    File::options().write(true).open(record_file(brick)).unwrap().set_len(len).unwrap();
+    true
+}
+
 fn length(rig: &Rig) -> u64 {
     6 * rig.array.stripe_bytes() + 1000
 }
@@ -152,7 +108,7 @@ fn begin(rig: &mut Rig) {
         &rig.root(),
         "mkdir -p d/deep; echo small > d/small; echo other > d/other; head -c 9000 large > d/blocks; echo x > d/deep/x; \
          ln d/other d/hard; ln -s small d/soft; mkfifo d/pipe; setfattr -n user.k -v value d/small; setfattr -n user.d -v v d; \
-         chmod 640 d/small; touch -d 2001-01-01 d/deep/x; touch empty",
+         chmod 640 d/small; touch -d 2001-01-01 d/deep/x; touch empty; setfattr -n user.r -v r .; chmod 751 .",
     );
     rig.client.remount();
     let first = scrub(rig);
@@ -256,6 +212,12 @@ const BYTES: &[Damage] = &[
         inflict: |brick| fs::remove_file(record_file(brick)).is_ok(),
         restart: true,
     },
+    damage("a cut record file", "/large", |brick| cut_records(brick, 2 * 264 + 100)),
+    damage("an emptied record file", "/large", |brick| cut_records(brick, 0)),
+    Damage {
+        restart: true,
+        ..damage("an emptied record file, and a restart", "/large", |brick| cut_records(brick, 0))
+    },
 ];
 
 /// Does what a shell does in a brick.
@@ -313,6 +275,20 @@ const OBJECTS: &[Damage] = &[
     damage("everything deleted", "/large", |brick| with_sh(brick, "rm -r *")),
 ];
 
+/// What has no name above it.
+const ROOT: &[Damage] = &[
+    damage("a lost user attribute of the root", ": /", |brick| with_sh(brick, "setfattr -x user.r .")),
+    damage("times of the root", ": /", |brick| with_sh(brick, "touch -d 2002-02-02 .")),
+    damage("the root without its attribute", ": /", |brick| with_sh(brick, "setfattr -x trusted.net_raid .")),
+    damage("a flipped byte of the root's attribute", ": /", |brick| flip_xattr(brick, OBJECT, 11)),
+];
+
+/// Of two copies nothing says which is right.
+const OF_MORE_THAN_TWO: &[Damage] = &[
+    damage("the mode of the root", ": /", |brick| with_sh(brick, "chmod 700 .")),
+    damage("the owner of the root", ": /", |brick| with_sh(brick, "chown 7:8 .")),
+];
+
 /// Where the digest for people is, it is on every brick.
 const DIGEST: &[Damage] =
     &[damage("a flipped digest", "/large", |brick| flip_xattr(&brick.join("large"), "user.net_raid.md5", 3))];
@@ -335,11 +311,25 @@ on_three_arrays! {
     rotten_bytes: BYTES;
     rotten_objects: OBJECTS;
     rotten_digests: DIGEST;
+    rotten_roots: ROOT;
+}
+
+#[test]
+fn rotten_modes_of_roots_raid5x3() {
+    all_are_mended(Array::RAID5, OF_MORE_THAN_TWO);
+}
+
+#[test]
+fn rotten_modes_of_roots_raid6x6() {
+    all_are_mended(Array::RAID6, OF_MORE_THAN_TWO);
 }
 
 /// What a brick has of some files, with all attributes and records: as a backup of its disk would bring it back.
 fn keep(rig: &Rig, brick: usize, aside: &Path) {
-    let script = format!("rm -rf {0}; mkdir {0}; cp -a --parents large d/small .net_raid/records {0}", aside.display());
+    let script = format!(
+        "rm -rf {0}; mkdir {0}; cp -a --parents large d/small .net_raid/records {0}; chmod --reference=. {0}; touch -r . {0}",
+        aside.display()
+    );
     sh(rig.cluster[brick].dir(), &script);
 }
 
@@ -479,6 +469,98 @@ fn old_versions_are_mended_raid5x3() {
 #[test]
 fn old_versions_are_mended_raid6x4() {
     old_versions_are_mended(Array::RAID6_NARROW);
+}
+
+/// Without its record nobody knows what a block was: it is not read as zeros, before anybody asks for a scrub.
+fn cut_records_are_no_holes(array: Array) {
+    Rig::run(array, Health::Healthy, |rig| {
+        begin(rig);
+        for restart in [false, true] {
+            let victims = array.victims();
+            rig.client.unmount();
+            victims.iter().for_each(|brick| assert!(cut_records(rig.cluster[*brick].dir(), 264)));
+            if restart {
+                rig.cluster.kill9(&victims);
+                rig.cluster.restart(&victims);
+            }
+            rig.client.mount();
+            // Copies take turns.
+            for _ in 0..2 {
+                forget(&File::open(rig.path("large")).unwrap());
+                verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+            }
+            for brick in victims {
+                rig.client
+                    .errorlog()
+                    .expect(&[&rig.cluster[brick].address(), "inconsistency found: /large"], SCRUBBED_WITHIN);
+            }
+            scrub(rig);
+            let second = scrub(rig);
+            assert_eq!((second.mended, second.damaged), (0, 0), "once more:\n{}", second.log);
+        }
+        others_go(rig);
+    });
+}
+
+#[test]
+fn cut_records_are_no_holes_raid1x2() {
+    cut_records_are_no_holes(Array::RAID1);
+}
+
+#[test]
+fn cut_records_are_no_holes_raid5x3() {
+    cut_records_are_no_holes(Array::RAID5);
+}
+
+#[test]
+fn cut_records_are_no_holes_raid6x4() {
+    cut_records_are_no_holes(Array::RAID6_NARROW);
+}
+
+/// What a read has repaired is not newer than what others have: if the file is then touched by hand on that brick, the others are right.
+fn what_a_read_repaired_is_no_newer(array: Array) {
+    Rig::run(array, Health::Healthy, |rig| {
+        begin(rig);
+        let before = fs::metadata(rig.path("large")).unwrap().modified().unwrap();
+        // A change of the atime, which the next read makes no more, has the same stamp on all.
+        verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+        rig.client.unmount();
+        let victim = array.victims()[0];
+        let file = rig.cluster[victim].dir().join("large");
+        // Parity is not read.
+        (0..6).for_each(|unit| assert!(flip(&file, unit * UNIT + 9)));
+        rig.client.mount();
+        // Copies take turns.
+        for _ in 0..2 {
+            forget(&File::open(rig.path("large")).unwrap());
+            verify_file(&rig.path("large"), Pattern::of(1), length(rig)).unwrap();
+        }
+        let address = rig.cluster[victim].address();
+        rig.client.errorlog().expect(&[&address, "repaired: /large"], SCRUBBED_WITHIN);
+        rig.client.remount();
+        sh(rig.cluster[victim].dir(), "touch -d 2001-01-01 large");
+        let done = scrub(rig);
+        let found = ["inconsistency found: /large"];
+        assert_eq!(done.lines(&found), done.lines(&[&address, found[0]]), "the others are right:\n{}", done.log);
+        assert_eq!(done.lines(&[&address, found[0], "its times"]), 1, "{}", done.log);
+        rig.client.remount();
+        assert_eq!(fs::metadata(rig.path("large")).unwrap().modified().unwrap(), before, "{}", done.log);
+    });
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid1x2() {
+    what_a_read_repaired_is_no_newer(Array::RAID1);
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid5x3() {
+    what_a_read_repaired_is_no_newer(Array::RAID5);
+}
+
+#[test]
+fn what_a_read_repaired_is_no_newer_raid6x4() {
+    what_a_read_repaired_is_no_newer(Array::RAID6_NARROW);
 }
 
 /// One bad copy more than the level bears: an error and never a guess, in the log too, and nothing else is harmed.

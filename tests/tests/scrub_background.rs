@@ -1,8 +1,7 @@
 //! The scrub in the background: it finds what rots without being asked, goes on where it was, and gives way.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use net_raid_tests::deadline::reached;
 use net_raid_tests::fsops::forget;
 use net_raid_tests::pattern::{Pattern, verify_file, write_file};
 use net_raid_tests::process::send;
+use net_raid_tests::scrub::flip;
 use net_raid_tests::{Array, Health, Rig};
 use nix::sys::signal::Signal;
 
@@ -23,15 +23,6 @@ fn often(rig: &Rig) {
     let text = fs::read_to_string(rig.client.config()).unwrap();
     rig.client.rewrite(&format!("scrub = 1m\n{text}"));
     rig.client.remount();
-}
-
-fn flip(file: &Path, at: u64) {
-    let opened = File::options().read(true).write(true).open(file).unwrap();
-    let modified = opened.metadata().unwrap().modified().unwrap();
-    let mut byte = [0];
-    opened.read_exact_at(&mut byte, at).unwrap();
-    opened.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-    opened.set_modified(modified).unwrap();
 }
 
 fn note(rig: &Rig) -> PathBuf {
@@ -51,7 +42,7 @@ fn rot_is_found_without_a_word(array: Array) {
         let brick = array.victims()[0];
         let file = rig.cluster[brick].dir().join("nobody_reads_it");
         let before = fs::read(&file).unwrap();
-        flip(&file, 2 * UNIT + 9);
+        assert!(flip(&file, 2 * UNIT + 9));
         rig.client.mount();
         often(rig);
         let log = rig.client.errorlog();
@@ -80,6 +71,20 @@ fn rot_is_found_without_a_word_raid6x4() {
     rot_is_found_without_a_word(Array::RAID6_NARROW);
 }
 
+/// A file that takes some time to scrub, and one to be read meanwhile, scrubbed in the background; their lengths.
+fn begin(rig: &Rig) -> (u64, u64) {
+    let (len, small) = (400 * rig.array.stripe_bytes(), 3 * rig.array.stripe_bytes());
+    write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
+    write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
+    often(rig);
+    (len, small)
+}
+
+/// Waits until the place of the pass in the background was noted once.
+fn await_note(rig: &Rig) {
+    assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+}
+
 /// Reads without a pause until told to stop, which keeps a scrub slow. Every byte must be right.
 fn reading<T>(rig: &Rig, name: &str, len: u64, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
@@ -106,12 +111,9 @@ fn reading<T>(rig: &Rig, name: &str, len: u64, work: impl FnOnce() -> T) -> T {
 fn it_goes_on_after_kill_9_and_users_go_on_reading() {
     let array = Array::RAID5;
     Rig::run(array, Health::Healthy, |rig| {
-        let (len, small) = (400 * array.stripe_bytes(), 3 * array.stripe_bytes());
-        write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
-        write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
-        often(rig);
+        let (len, small) = begin(rig);
         reading(rig, "read", small, || {
-            assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+            await_note(rig);
             let first = fs::read(note(rig)).unwrap();
             assert!(reached(WITHIN, || fs::read(note(rig)).is_ok_and(|note| note != first)));
         });
@@ -138,12 +140,9 @@ fn it_goes_on_after_kill_9_and_users_go_on_reading() {
 fn a_scrub_that_is_wanted_ends_the_one_in_the_background() {
     let array = Array::RAID5;
     Rig::run(array, Health::Healthy, |rig| {
-        let (len, small) = (400 * array.stripe_bytes(), 3 * array.stripe_bytes());
-        write_file(&rig.path("large"), Pattern::of(1), len).unwrap();
-        write_file(&rig.path("read"), Pattern::of(2), small).unwrap();
-        often(rig);
+        let (len, small) = begin(rig);
         reading(rig, "read", small, || {
-            assert!(reached(WITHIN, || note(rig).exists()), "{}", rig.client.errorlog().text());
+            await_note(rig);
             send(rig.client.pid(), Signal::SIGUSR1);
             let log = rig.client.errorlog();
             log.expect(&["scrub done", "files 2"], WITHIN);

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{Digest, Digests, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::limits::BLOCK_SIZE;
-use net_raid_proto::message::{Change, Part, WritePart};
+use net_raid_proto::message::{Change, Part, SetAttr, WritePart};
 
 use super::fanout::{Ask, Asks};
 use super::gather::{Damage, Gathered, exact};
@@ -211,6 +211,7 @@ impl Core {
             self.log(Some(hurt.slot), &Event::Inconsistency { object, what: format!("not repaired: {error}") });
             return;
         }
+        self.stamp_all(file).await;
         let sources = self.members.readable().without(hurt.slot);
         let from = sources.iter().map(|slot| self.members.server(slot).clone()).collect();
         let to = self.members.server(hurt.slot).clone();
@@ -236,6 +237,19 @@ impl Core {
         let request = self.numbered(WriteMeta::default().now, change);
         let ask = Ask { slot: hurt.slot, request, payload: vec![bytes] };
         self.apply(Asks { each: vec![ask], of: SlotSet(u32::MAX) }, ()).await.map_err(|failed| failed.error)
+    }
+
+    /// Gives a file the same stamp on all members, by a change that changes nothing: else it looks newer where it was repaired. Each by
+    /// itself, because a file that is removed meanwhile is gone from some before others, which matters to nobody here.
+    async fn stamp_all(self: &Arc<Core>, file: &File) {
+        for slot in self.members.readable().iter() {
+            let change = Change::SetAttr { id: file.id, set: SetAttr::default() };
+            let ask = Ask { slot, request: self.numbered(WriteMeta::default().now, change), payload: Vec::new() };
+            let stamped = self.apply(Asks { each: vec![ask], of: SlotSet(u32::MAX) }, ()).await;
+            if let Err(failed) = stamped {
+                tracing::debug!(%slot, error = %failed.error, "not stamped after a repair");
+            }
+        }
     }
 
     /// An object in words: its path where it is known.

@@ -10,6 +10,7 @@
 //! What only moved between two answers is not touched therefore. See docs/decisions/scrub.md.
 
 mod background;
+mod bricks;
 mod compare;
 mod data;
 mod equal;
@@ -150,6 +151,8 @@ impl<'a> Pass<'a> {
 
 impl Pass<'_> {
     async fn run(&self, from: &Place) -> Result<(), Halt> {
+        self.scrub_bricks().await?;
+        self.scrub_root(false).await?;
         let mut waiting = self.places_from(from).await?;
         while let Some(dir) = waiting.pop() {
             self.check_open()?;
@@ -249,16 +252,21 @@ impl Pass<'_> {
 
     /// Something was put right.
     fn mended(&self, slot: Slot, spot: &Spot, wrong: String, what: String) {
-        self.counts.mended.fetch_add(1, Relaxed);
         let mut touched = self.touched();
         if touched.len() < TOUCHED_MAX {
             touched.push((slot, spot.clone()));
         }
         drop(touched);
-        self.core.log(Some(slot), &Event::Inconsistency { object: spot.words(), what: wrong });
-        let from = self.members().without(slot).iter().map(|slot| self.core.members.server(slot).clone()).collect();
+        self.tell_mended(slot, spot.words(), (wrong, what), self.members().without(slot));
+    }
+
+    /// Tells what was `wrong`, and what was put right from some members.
+    fn tell_mended(&self, slot: Slot, object: String, (wrong, what): (String, String), from: SlotSet) {
+        self.counts.mended.fetch_add(1, Relaxed);
+        self.core.log(Some(slot), &Event::Inconsistency { object: object.clone(), what: wrong });
+        let from = from.iter().map(|slot| self.core.members.server(slot).clone()).collect();
         let to = self.core.members.server(slot).clone();
-        self.core.log(Some(slot), &Event::Repaired { object: spot.words(), what, from, to });
+        self.core.log(Some(slot), &Event::Repaired { object, what, from, to });
     }
 
     /// Something cannot be put right.

@@ -1,20 +1,23 @@
 //! Drives the real file system through a history beside the model, as a kernel would: it looks names up, counts references,
 //! forgets; and takes servers away meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod checks;
+mod listing;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use net_raid_client::conn::GRACE;
-use net_raid_client::fs::{Caller, DirItem, Errno, Fs, Stat, WriteFlags};
+use net_raid_client::fs::{Caller, Errno, Fs, Stat, WriteFlags};
 use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
-use net_raid_proto::message::Kind;
 
 use super::generate::Chooser;
 use super::{Content, Make, Model, Object, Op, Rng, Touch, pattern};
-use crate::common::offline::{self, Item, Tree};
 use crate::common::{Cluster, Node};
+use checks::same_bytes;
+use listing::Listing;
 
 const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 /// Operations that a failure shows.
@@ -28,19 +31,6 @@ enum Fault {
     Restart(usize),
     Kill(usize),
     Start(usize),
-}
-
-/// A directory that is being read, in small pages, while entries come and go.
-struct Listing {
-    directory: ObjectId,
-    handle: u64,
-    offset: u64,
-    plus: bool,
-    seen: BTreeSet<Vec<u8>>,
-    /// Names that were there all the time so far.
-    stayed: BTreeSet<Vec<u8>>,
-    /// All that were there at some time.
-    ever: BTreeSet<Vec<u8>>,
 }
 
 /// A history.
@@ -380,189 +370,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn compare(&self, stat: &Stat) {
-        let object = self.model.get(stat.id);
-        let size = if object.is_directory() { stat.size } else { object.size() };
-        let nlink = self.model.nlink(stat.id);
-        let expected = Stat {
-            id: stat.id,
-            kind: object.kind(),
-            mode: object.mode,
-            nlink,
-            uid: object.uid,
-            gid: object.gid,
-            size,
-            blocks: stat.blocks,
-            atime: if self.all_times { object.atime } else { stat.atime },
-            mtime: object.mtime,
-            ctime: if self.all_times { object.ctime } else { stat.ctime },
-        };
-        if *stat != expected {
-            self.fail(&format!("expected {expected:?}\n     got {stat:?}"));
-        }
-    }
-
     fn fail(&self, why: &str) -> ! {
         let shown = std::env::var("NET_RAID_SHOWN").map_or(SHOWN, |text| text.parse().expect("a number"));
         let last = self.history.len().saturating_sub(shown);
         let shown = self.history[last..].join("\n  ");
         let events = self.cluster.events();
         panic!("after {} operations:\n  {shown}\n{why}\nevents:\n{events}", self.history.len());
-    }
-
-    /// Goes on reading a directory, a few entries at a time.
-    async fn read_some(&mut self) {
-        if self.listing.is_none() && self.rng.one_in(4) {
-            self.begin_listing().await;
-        }
-        let Some(mut listing) = self.listing.take() else { return };
-        let room = 1 + self.rng.below(3) as usize;
-        let items = self.page(&listing, room).await;
-        self.accessed(listing.directory).await;
-        let is_end = items.is_empty();
-        for item in items {
-            listing.offset = item.next_offset;
-            self.check_item(&mut listing, item);
-        }
-        if !is_end {
-            self.listing = Some(listing);
-            return;
-        }
-        if let Some(missed) = listing.stayed.iter().find(|name| !listing.seen.contains(*name)) {
-            self.fail(&format!("readdir of {:?} missed {}", listing.directory, missed.escape_ascii()));
-        }
-        self.fs.releasedir(listing.handle);
-    }
-
-    async fn begin_listing(&mut self) {
-        let directories: Vec<ObjectId> =
-            self.model.objects.iter().filter(|(_, object)| object.is_directory()).map(|(id, _)| *id).collect();
-        let directory = *self.rng.pick(&directories);
-        self.reach(directory).await;
-        let handle = self.fs.opendir(directory).await.expect("a directory");
-        let names: BTreeSet<Vec<u8>> =
-            self.model.get(directory).entries().expect("a directory").keys().cloned().collect();
-        let (plus, seen) = (self.rng.one_in(2), BTreeSet::new());
-        self.listing = Some(Listing { directory, handle, offset: 0, plus, seen, stayed: names.clone(), ever: names });
-    }
-
-    async fn page(&self, listing: &Listing, room: usize) -> Vec<DirItem> {
-        let mut items = Vec::new();
-        let mut add = |item: DirItem| {
-            let fits = items.len() < room;
-            if fits {
-                items.push(item);
-            }
-            fits
-        };
-        let Listing { directory, handle, offset, plus, .. } = *listing;
-        if let Err(error) = self.fs.readdir(directory, handle, offset, plus, &mut add).await {
-            self.fail(&format!("readdir: {error}"));
-        }
-        items
-    }
-
-    fn check_item(&mut self, listing: &mut Listing, item: DirItem) {
-        if item.name == b"." || item.name == b".." {
-            return;
-        }
-        if !listing.ever.contains(&item.name) || !listing.seen.insert(item.name.clone()) {
-            self.fail(&format!("readdir shows {}, which was never there or was seen before", item.name.escape_ascii()));
-        }
-        let Some(stat) = item.stat else { return };
-        // The kernel takes it for what the name names now.
-        if self.model.child(listing.directory, &item.name) != Some(stat.id) {
-            self.fail(&format!("readdir shows {} with attributes of {:?}", item.name.escape_ascii(), stat.id));
-        }
-        self.compare(&stat);
-        *self.references.entry(stat.id).or_default() += 1;
-    }
-
-    /// Tells the reading of a directory about names that came or went.
-    fn note_names(&mut self) {
-        let Some(listing) = &mut self.listing else { return };
-        let entries = self.model.get(listing.directory).entries().expect("a directory");
-        listing.stayed.retain(|name| entries.contains_key(name));
-        listing.ever.extend(entries.keys().cloned());
-    }
-
-    /// Everything, read through the client, is as the model says.
-    pub async fn verify(&mut self) {
-        if let Some(listing) = self.listing.take() {
-            self.fs.releasedir(listing.handle);
-        }
-        let ids: Vec<ObjectId> = self.model.objects.keys().copied().collect();
-        for id in ids {
-            self.reach(id).await;
-            let stat = self.fs.getattr(id).await.unwrap_or_else(|error| self.fail(&format!("{id:?}: {error}")));
-            self.compare(&stat);
-            self.verify_content(id).await;
-            self.verify_xattrs(id).await;
-            self.forget_some();
-        }
-        if self.cluster.events().contains("inconsistency") {
-            self.fail("an honest server differs from the others");
-        }
-    }
-
-    async fn verify_content(&mut self, id: ObjectId) {
-        match &self.model.get(id).content {
-            Content::File(bytes) => {
-                let read = self.fs.read(id, 0, bytes.len() + 1, true).await;
-                if let Err(why) = same_bytes(&read, bytes) {
-                    self.fail(&format!("{id:?}: {why}"));
-                }
-            }
-            Content::Symlink(target) => {
-                assert_eq!(self.fs.readlink(id).await.as_ref(), Ok(target));
-                self.accessed(id).await;
-            }
-            Content::Directory(_) => {
-                self.verify_names(id).await;
-                self.accessed(id).await;
-            }
-            Content::Special(_) => {}
-        }
-    }
-
-    async fn verify_names(&self, id: ObjectId) {
-        let handle = self.fs.opendir(id).await.expect("a directory");
-        let mut found = BTreeMap::new();
-        let mut add = |item: DirItem| {
-            found.insert(item.name, (item.id, item.kind));
-            true
-        };
-        self.fs.readdir(id, handle, 0, false, &mut add).await.expect("a directory");
-        self.fs.releasedir(handle);
-        let of = |id: ObjectId| (id, self.model.get(id).kind());
-        let entries = self.model.get(id).entries().expect("a directory");
-        let mut expected: BTreeMap<Vec<u8>, (ObjectId, Kind)> =
-            entries.iter().map(|(name, id)| (name.clone(), of(*id))).collect();
-        expected.insert(b".".to_vec(), of(id));
-        let parent = self.model.get(id).names.first().map_or(id, |(parent, _)| *parent);
-        expected.insert(b"..".to_vec(), of(parent));
-        if found != expected {
-            self.fail(&format!("{id:?}: names {found:?}, expected {expected:?}"));
-        }
-    }
-
-    async fn verify_xattrs(&self, id: ObjectId) {
-        if self.model.path(id).is_none() {
-            return;
-        }
-        let expected = self.model.get(id).all_xattrs();
-        let listed = self.fs.listxattr(&ROOT, id).await.expect("a list");
-        let mut names: Vec<&[u8]> = listed.split(|&byte| byte == 0).filter(|name| !name.is_empty()).collect();
-        names.sort();
-        if !names.iter().eq(expected.keys()) {
-            self.fail(&format!("{id:?}: attributes {}, expected {expected:?}", listed.escape_ascii()));
-        }
-        for (name, value) in expected {
-            let found = self.fs.getxattr(id, &name).await;
-            if found.as_ref() != Ok(&value) {
-                self.fail(&format!("{id:?}: {} is {found:?}, expected {value:?}", name.escape_ascii()));
-            }
-        }
     }
 
     /// Closes everything, looks at the bricks' directories, and mounts again.
@@ -592,63 +405,6 @@ impl<'a> Driver<'a> {
         }
         self.fs = mount(self.cluster).await;
         self.history.push("remount".into());
-    }
-
-    /// Compares the bricks that count with the model; returns their slots.
-    fn check_bricks(&self, orphans: &[ObjectId]) -> Vec<Slot> {
-        let contents = offline::check(self.cluster, orphans).unwrap_or_else(|why| self.fail(&format!("bricks: {why}")));
-        let mut expected = self.tree();
-        if !self.all_times {
-            for (path, item) in &mut expected {
-                if let Some(found) = contents.tree.get(path) {
-                    (item.atime, item.ctime) = (found.atime, found.ctime);
-                }
-            }
-        }
-        if let Err(why) = offline::same(&contents.tree, &expected) {
-            self.fail(&format!("bricks and model: {why}"));
-        }
-        for (id, bytes) in contents.files {
-            let model = self.model.get(id).bytes().expect("a file");
-            if let Err(why) = same_bytes(&Ok(bytes.into()), model) {
-                self.fail(&format!("bricks: {id:?}: {why}"));
-            }
-        }
-        contents.current
-    }
-
-    fn tree(&self) -> Tree {
-        let mut tree = Tree::new();
-        let mut waiting = vec![(Vec::new(), ObjectId::ROOT)];
-        while let Some((path, id)) = waiting.pop() {
-            let object = self.model.get(id);
-            for (name, child) in object.entries().into_iter().flatten() {
-                waiting.push(([&path[..], b"/", name].concat(), *child));
-            }
-            let item = Item {
-                id,
-                layout: object.bytes().map(|_| self.fs_layout()),
-                kind: object.kind(),
-                mode: object.mode,
-                nlink: self.model.nlink(id),
-                uid: object.uid,
-                gid: object.gid,
-                size: object.size(),
-                atime: object.atime,
-                mtime: object.mtime,
-                ctime: object.ctime,
-                target: if let Content::Symlink(target) = &object.content { target.clone() } else { Vec::new() },
-                xattrs: object.all_xattrs(),
-            };
-            tree.insert(path, item);
-        }
-        tree
-    }
-
-    fn fs_layout(&self) -> net_raid_proto::layout::Layout {
-        let config = &self.cluster.config;
-        let level = net_raid_proto::layout::Level::from_number(config.level.number()).expect("a level");
-        net_raid_proto::layout::Layout::new(level, config.servers.len())
     }
 
     /// Ends the history.
@@ -754,15 +510,4 @@ async fn perform(fs: &Fs, model: &Model, op: &Op) -> Result<(u64, Option<u64>), 
         Op::RemoveXattr { id, name } => fs.removexattr(*id, name).await.map(done),
         Op::Fsync { id, data_only } => fs.fsync(*id, *data_only).await.map(done),
     }
-}
-
-fn same_bytes(read: &Result<Bytes, Errno>, expected: &[u8]) -> Result<(), String> {
-    let read = read.as_ref().map_err(|error| error.to_string())?;
-    if read == expected {
-        return Ok(());
-    }
-    let at = read.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(read.len().min(expected.len()));
-    let near = |bytes: &[u8]| bytes[at.min(bytes.len())..(at + 8).min(bytes.len())].escape_ascii().to_string();
-    let (lens, bytes) = ((read.len(), expected.len()), (near(read), near(expected)));
-    Err(format!("byte {at} differs: {} read, {} written; {} and {} bytes", bytes.0, bytes.1, lens.0, lens.1))
 }

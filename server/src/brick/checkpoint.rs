@@ -162,6 +162,7 @@ impl<D: Disk> Brick<D> {
     /// Bytes, then records, of what waits up to a generation.
     fn put_in_place(&self, node: &Node<D>, waiting: &Mutex<Waiting>, generation: Generation) -> Result<()> {
         let mut state = node.state_mut();
+        self.check_side(node, &state)?;
         let (overlay, newest) = {
             let waiting = lock(waiting);
             let here = waiting.entries.iter().map(|entry| entry.generation).filter(|of| *of <= generation);

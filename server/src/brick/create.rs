@@ -84,6 +84,7 @@ impl<D: Disk> Brick<D> {
             size: (file && spec.layout.level != Level::Raid1).then_some(0),
             recorded,
             records: Records::None,
+            side_units: None,
         }
     }
 

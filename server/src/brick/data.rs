@@ -97,6 +97,7 @@ impl<D: Disk> Brick<D> {
         let total = check_parts(parts.iter())?;
         let node = self.file(id)?;
         let state = node.state();
+        self.check_side(&node, &state)?;
         out.reserve_exact(total);
         let start = out.len();
         for extent in read_extents(parts) {
@@ -226,6 +227,7 @@ impl<D: Disk> Brick<D> {
             self.write_meta(&node, &mut state, meta, mtime)?;
             return self.written();
         }
+        self.check_side(&node, &state)?;
         self.outdate(&node, &mut state)?;
         self.reserve_records(&node, &mut state, parts)?;
         let overlay = waiting.overlay(|unit| self.load_record(&state, unit))?;

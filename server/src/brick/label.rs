@@ -10,6 +10,7 @@ use net_raid_proto::membership::{FORMAT_VERSION, Label};
 use net_raid_proto::message::Holder;
 
 use super::OpenError;
+use super::error::is_disk_failure;
 use crate::disk::{Disk, RenameMode};
 
 const MAGIC: [u8; 8] = *b"NRlabel\n";
@@ -88,7 +89,7 @@ pub(super) fn decode(bytes: &[u8]) -> Found {
 }
 
 fn file_name(sequence: u64) -> Name {
-    internal(if sequence.is_multiple_of(2) { "label.0" } else { "label.1" })
+    internal(if copy_of(sequence) == 0 { "label.0" } else { "label.1" })
 }
 
 fn read<D: Disk>(disk: &D, area: &D::Handle, name: &Name) -> io::Result<Found> {
@@ -121,8 +122,12 @@ pub(super) fn load<D: Disk>(disk: &D, area: &D::Handle) -> Result<Option<(u64, S
 /// Writes a label over the older copy, in place: the file keeps its blocks, so a full disk is no hindrance. Returns the
 /// file, which the caller makes durable.
 pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<D::Handle> {
+    let (file, stat) = match disk.open(area, &[&file_name(sequence)]) {
+        // Somebody removed it.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return store_anew(disk, area, sequence, stored),
+        opened => opened?,
+    };
     let mut bytes = encode(sequence, stored)?;
-    let (file, stat) = disk.open(area, &[&file_name(sequence)])?;
     // What is left of a longer label behind this one is not read. A file that lost its length gets it back.
     let whole = stat.size >= FILE_LEN as u64;
     bytes.resize(if whole { bytes.len().next_multiple_of(PAGE) } else { FILE_LEN }, 0);
@@ -130,23 +135,56 @@ pub(super) fn store<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: 
     Ok(file)
 }
 
-/// Writes both copies for the first time: a copy appears whole or not at all.
+/// Writes both copies for the first time.
+pub(super) fn store_first<D: Disk>(disk: &D, area: &D::Handle, stored: &Stored) -> io::Result<()> {
+    [0, 1].into_iter().try_for_each(|sequence| store_anew(disk, area, sequence, stored).map(drop))
+}
+
+/// Writes a copy that is not there: it appears whole or not at all, and durably.
 ///
 /// The padding is written, not reserved: blocks that are only reserved would need the journal when they are first used.
-pub(super) fn store_first<D: Disk>(disk: &D, area: &D::Handle, stored: &Stored) -> io::Result<()> {
-    for sequence in [0, 1] {
-        let mut bytes = encode(sequence, stored)?;
-        bytes.resize(FILE_LEN, 0);
-        let fresh = internal("label.new");
-        match disk.unlink(area, &fresh) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
-            _ => {}
-        }
-        let file = disk.create(area, &fresh, 0o600)?;
-        disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
-        disk.sync_all(&file)?;
-        disk.rename(area, &fresh, area, &file_name(sequence), RenameMode::Replace)?;
-        disk.sync_all(area)?;
+fn store_anew<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<D::Handle> {
+    let mut bytes = encode(sequence, stored)?;
+    bytes.resize(FILE_LEN, 0);
+    let fresh = internal("label.new");
+    match disk.unlink(area, &fresh) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+        _ => {}
     }
-    Ok(())
+    let file = disk.create(area, &fresh, 0o600)?;
+    disk.write_at(&file, &bytes, 0).map_err(|short| short.source)?;
+    disk.sync_all(&file)?;
+    disk.rename(area, &fresh, area, &file_name(sequence), RenameMode::Replace)?;
+    disk.sync_all(area)?;
+    Ok(file)
+}
+
+/// Which of the last two labels, by their numbers and the newest one first, are not in their files any more. `stored` is the
+/// newest one, which `sequence` counts.
+pub(super) fn damaged<D: Disk>(disk: &D, area: &D::Handle, sequence: u64, stored: &Stored) -> io::Result<Vec<u64>> {
+    let mut damaged = Vec::new();
+    for number in [sequence, sequence.saturating_sub(1)] {
+        let is_whole = match read(disk, area, &file_name(number)) {
+            Ok(Found::Valid(found, copy)) => {
+                // What the label before said nobody knows any more.
+                found == number
+                    && if number == sequence { *copy == *stored } else { is_ours(&copy.label, &stored.label) }
+            }
+            Err(error) if !is_disk_failure(&error) => return Err(error),
+            _ => false,
+        };
+        if !is_whole {
+            damaged.push(number);
+        }
+    }
+    Ok(damaged)
+}
+
+fn is_ours(label: &Label, ours: &Label) -> bool {
+    (label.volume, label.brick) == (ours.volume, ours.brick)
+}
+
+/// The copy that a label is in.
+pub(super) fn copy_of(sequence: u64) -> u8 {
+    (sequence % 2) as u8
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use net_raid_proto::ids::{BrickId, Epoch, Generation, VolumeId};
 use net_raid_proto::limits::LEASE_MS;
 use net_raid_proto::membership::{Label, Membership, SlotState};
-use net_raid_proto::message::{BrickState, Fault, Holder, Reply, VERSION_MAX, VERSION_MIN};
+use net_raid_proto::message::{BrickFile, BrickState, Fault, Holder, Reply, VERSION_MAX, VERSION_MIN};
 
 use super::Brick;
 use super::error::Result;
@@ -240,10 +240,36 @@ impl<D: Disk> Brick<D> {
     }
 
     fn write_label(&self, sequence: &mut u64, stored: &Stored) -> Result<()> {
-        let file = label::store(&self.disk, &self.areas()?.area, *sequence + 1, stored)?;
-        self.disk.sync_data(&file).map_err(|error| self.sync_failed(error.into()))?;
+        self.write_copy(*sequence + 1, stored)?;
         *sequence += 1;
         Ok(())
+    }
+
+    fn write_copy(&self, number: u64, stored: &Stored) -> Result<()> {
+        let file = label::store(&self.disk, &self.areas()?.area, number, stored)?;
+        self.disk.sync_data(&file).map_err(|error| self.sync_failed(error.into()))
+    }
+
+    /// Writes copies of the label anew that cannot be read any more; returns which.
+    ///
+    /// The caller must not hold a guard of `standing`.
+    pub(super) fn mend_labels(&self, epoch: Epoch) -> Result<Vec<BrickFile>> {
+        let mut sequence = self.sequence.lock().expect("no holder panics");
+        let stored = self.standing().stored()?.clone();
+        if epoch < stored.label.epoch {
+            return Err(Fault::StaleEpoch(stored.label.epoch).into());
+        }
+        let damaged = label::damaged(&self.disk, &self.areas()?.area, *sequence, &stored)?;
+        for number in &damaged {
+            tracing::warn!(copy = label::copy_of(*number), "a copy of the label is damaged");
+            match *number == *sequence {
+                // Before the other one is touched.
+                true => self.write_copy(*number, &stored)?,
+                // What it said is not known, and not needed.
+                false => self.write_label(&mut sequence, &stored)?,
+            }
+        }
+        Ok(damaged.into_iter().map(|number| BrickFile::Label(label::copy_of(number))).collect())
     }
 
     /// Generation that changes are stamped with.

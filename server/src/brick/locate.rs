@@ -147,19 +147,28 @@ impl<D: Disk> Brick<D> {
         if meta.recorded.is_some() && (kind == Kind::Directory) != (stat.kind == Kind::Directory) {
             return Err(errno(libc::EIO));
         }
-        let side = if meta.records == Records::Side { Some(self.open_side(id, stat.size)?) } else { None };
+        let side = if meta.records == Records::Side { Some(self.open_side(&meta, stat.size)?) } else { None };
         let mut state = State::new(meta, side, FileDigest::Found, orphan);
         self.mend_records(id, &mut state)?;
         Ok(Some(Node::new(kind, handle, state)))
     }
 
     /// The record file of a file of `len` bytes, made when it is missing: then no block matches, and all are repaired from the
-    /// other bricks.
-    fn open_side(&self, id: ObjectId, len: u64) -> Result<(D::Handle, u64)> {
+    /// other bricks. The same goes for what was cut off.
+    fn open_side(&self, meta: &Meta, len: u64) -> Result<(D::Handle, u64)> {
+        let id = meta.id;
         let (bucket, name) = side_path(id);
         let records = &self.areas()?.records;
         match self.disk.open(records, &[&bucket, &name]) {
-            Ok((side, stat)) => Ok((side, stat.size / RECORD_LEN as u64)),
+            Ok((side, stat)) => {
+                let (units, noted) = (stat.size / RECORD_LEN as u64, meta.side_units.unwrap_or_default());
+                // What a power loss took is in the log.
+                if units >= noted || self.waiting(id).is_some() {
+                    return Ok((side, units));
+                }
+                self.complete_side(&side, units..noted, len)?;
+                Ok((side, noted))
+            }
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 tracing::warn!(id = id.0, "record file is missing");
                 // What a power loss took is in the log.
@@ -211,6 +220,27 @@ impl<D: Disk> Brick<D> {
         let side = self.make_side(id)?;
         self.fill_unknown(&side, 0, len)?;
         Ok(side)
+    }
+
+    /// Sees to it that a record file that is open has all records that it had: what somebody cut off is unknown.
+    pub(super) fn check_side(&self, node: &Node<D>, state: &State<D>) -> Result<()> {
+        let Some(side) = &state.side else { return Ok(()) };
+        let units = self.disk.stat(side)?.size / RECORD_LEN as u64;
+        if units >= state.side_units {
+            return Ok(());
+        }
+        self.complete_side(side, units..state.side_units, self.disk.stat(&node.handle)?.size)
+    }
+
+    /// Puts records where some were cut off, of a file of `len` bytes. In this order: until all is there, it is too short.
+    fn complete_side(&self, side: &D::Handle, missing: std::ops::Range<u64>, len: u64) -> Result<()> {
+        tracing::warn!(units = missing.end, "a record file was cut after unit {}", missing.start);
+        self.fill_unknown(side, missing.start, len)?;
+        let end = missing.end * RECORD_LEN as u64;
+        if self.disk.stat(side)?.size < end {
+            self.disk.truncate(side, end)?;
+        }
+        Ok(())
     }
 
     /// Makes the records from a unit on unknown, up to the last block of a file of `len` bytes.

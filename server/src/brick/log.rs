@@ -5,15 +5,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use net_raid_proto::codec;
-use net_raid_proto::ids::{Digests, Generation, ObjectId, Timestamp, Transaction};
+use net_raid_proto::ids::{Digests, Generation, Name, ObjectId, Timestamp, Transaction};
 use net_raid_proto::limits::{BODY_MAX, PAYLOAD_MAX};
 use net_raid_proto::message::{Fault, Part};
 
 use super::OpenError;
-use super::error::Result;
+use super::error::{Result, is_disk_failure};
 use super::label::internal;
 use super::sabotage::{Sabotage, is_chosen};
 use crate::disk::Disk;
@@ -96,7 +96,8 @@ struct Tail {
 }
 
 struct LogFile<D: Disk> {
-    handle: D::Handle,
+    /// Another one after somebody removed the file. Lock order: behind `tail`.
+    handle: RwLock<Arc<D::Handle>>,
     tail: Mutex<Tail>,
     /// Counts appends, and those that are durable.
     appended: AtomicU64,
@@ -107,11 +108,68 @@ impl<D: Disk> LogFile<D> {
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().expect("no holder panics")
     }
+
+    fn handle(&self) -> Arc<D::Handle> {
+        self.handle.read().expect("no holder panics").clone()
+    }
+
+    /// Whether all records that wait can be read from what has the file's name.
+    fn is_whole(&self, disk: &D, named: &D::Handle) -> io::Result<bool> {
+        let (generation, mut index, mut at) = (self.tail().generation, 0, 0);
+        // Appends go on meanwhile; and where the file is emptied, nothing waits any more.
+        let waits = |at: u64| {
+            let tail = self.tail();
+            tail.generation == generation && at < tail.end
+        };
+        while waits(at) {
+            let record = match read_record(disk, named, at) {
+                Err(error) if is_disk_failure(&error) => None,
+                record => record?.filter(|record| (record.generation, record.index) == (generation, index)),
+            };
+            let Some(record) = record else { return Ok(!waits(at)) };
+            (at, index) = (record.end(), index + 1);
+        }
+        Ok(true)
+    }
+
+    /// Makes the file as it was when it was last emptied. `false` where something waits in it.
+    fn make_anew(&self, disk: &D, area: &D::Handle, name: &Name) -> io::Result<bool> {
+        let mut tail = self.tail();
+        if tail.end > 0 {
+            return Ok(false);
+        }
+        match disk.unlink(area, name) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(area, name, 0o600)?;
+        disk.allocate(&file, 0, ROOM_MIN, false)?;
+        disk.sync_all(&file)?;
+        disk.sync_all(area)?;
+        *self.handle.write().expect("no holder panics") = Arc::new(file);
+        tail.room = ROOM_MIN;
+        Ok(true)
+    }
+}
+
+/// What was found of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// All that waits can be read.
+    Whole,
+    /// Nothing waits, and it was made anew.
+    Mended,
+    /// Something waits that can only be put in place.
+    Damaged,
 }
 
 /// The two files.
 pub(super) struct Log<D: Disk> {
     files: [LogFile<D>; 2],
+}
+
+fn file_name(number: usize) -> Name {
+    internal(&format!("log.{number}"))
 }
 
 /// Index of the file of a generation.
@@ -122,8 +180,8 @@ pub(super) fn file_of(generation: Generation) -> usize {
 impl<D: Disk> Log<D> {
     /// Opens the files, makes what is missing of them.
     pub(super) fn open(disk: &D, area: &D::Handle) -> io::Result<Log<D>> {
-        let open = |name: &str| -> io::Result<LogFile<D>> {
-            let name = internal(name);
+        let open = |number: usize| -> io::Result<LogFile<D>> {
+            let name = file_name(number);
             let (handle, room) = match disk.open(area, &[&name]) {
                 Ok((handle, stat)) => (handle, stat.size),
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => (disk.create(area, &name, 0o600)?, 0),
@@ -131,9 +189,10 @@ impl<D: Disk> Log<D> {
             };
             let tail = Mutex::new(Tail { room, ..Tail::default() });
             // What was found may have been written just before a restart.
+            let handle = RwLock::new(Arc::new(handle));
             Ok(LogFile { handle, tail, appended: AtomicU64::new(1), durable: AtomicU64::new(0) })
         };
-        Ok(Log { files: [open("log.0")?, open("log.1")?] })
+        Ok(Log { files: [open(0)?, open(1)?] })
     }
 
     /// Takes the room that the files have at least.
@@ -141,7 +200,7 @@ impl<D: Disk> Log<D> {
         for file in &self.files {
             let mut tail = file.tail();
             if tail.room < ROOM_MIN {
-                disk.allocate(&file.handle, 0, ROOM_MIN, false)?;
+                disk.allocate(&file.handle(), 0, ROOM_MIN, false)?;
                 tail.room = ROOM_MIN;
             }
         }
@@ -162,7 +221,7 @@ impl<D: Disk> Log<D> {
         let mut found = Vec::new();
         for (number, file) in self.files.iter().enumerate() {
             let mut tail = file.tail();
-            while let Some(record) = read_record(disk, &file.handle, tail.end)? {
+            while let Some(record) = read_record(disk, &file.handle(), tail.end)? {
                 if tail.index == 0 {
                     tail.generation = record.generation;
                 }
@@ -183,7 +242,7 @@ impl<D: Disk> Log<D> {
                     return Err(OpenError::LogDamaged { file: number, record: tail.index });
                 }
                 // Behind new records of the same generation it must not count again.
-                disk.write_at(&file.handle, &[0; HEADER_LEN], at).map_err(|short| short.source)?;
+                disk.write_at(&file.handle(), &[0; HEADER_LEN], at).map_err(|short| short.source)?;
                 from = at + 1;
             }
         }
@@ -230,10 +289,10 @@ impl<D: Disk> Log<D> {
         let needed = if urgent { end } else { end + RESERVE };
         if needed > tail.room {
             let room = needed.next_multiple_of(ROOM_STEP);
-            disk.allocate(&file.handle, tail.room, room - tail.room, false)?;
+            disk.allocate(&file.handle(), tail.room, room - tail.room, false)?;
             tail.room = room;
         }
-        disk.write_at(&file.handle, &buffer, at).map_err(|short| short.source)?;
+        disk.write_at(&file.handle(), &buffer, at).map_err(|short| short.source)?;
         tail.generation = generation;
         (tail.index, tail.end) = (index + 1, end);
         // Big ones are rare and their memory is better given back.
@@ -252,18 +311,42 @@ impl<D: Disk> Log<D> {
         for file in &self.files {
             let appended = file.appended.load(Ordering::Acquire);
             if file.durable.load(Ordering::Acquire) < appended {
-                disk.sync_data(&file.handle)?;
+                disk.sync_data(&file.handle())?;
                 file.durable.fetch_max(appended, Ordering::Release);
             }
         }
         Ok(())
     }
 
-    /// Reads data of a record.
+    /// Reads data of a record. What cannot be read is zeros: their digest tells, and the block is repaired from the other bricks
+    /// like any damaged one.
     pub(super) fn read(&self, disk: &D, file: usize, at: u64, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let before = out.len();
-        disk.read_at(&self.files[file].handle, out, len, at)?;
-        if out.len() - before == len { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+        match disk.read_at(&self.files[file].handle(), out, len, at) {
+            Err(error) if is_disk_failure(&error) => {
+                tracing::error!(file, at, %error, "bytes in the log cannot be read");
+                out.truncate(before);
+            }
+            read => drop(read?),
+        }
+        out.resize(before + len, 0);
+        Ok(())
+    }
+
+    /// Looks whether what waits in a file would be found again if the brick were opened now.
+    pub(super) fn verify(&self, disk: &D, area: &D::Handle, number: usize) -> io::Result<Condition> {
+        let (file, name) = (&self.files[number], file_name(number));
+        let named = match disk.open(area, &[&name]) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+            opened => Some(opened?),
+        };
+        // What was removed is still written to, and another file may have its name.
+        let is_removed = disk.stat(&file.handle())?.nlink == 0;
+        let named = named.filter(|(_, stat)| !is_removed && stat.size >= file.tail().room);
+        if let Some((named, _)) = named {
+            return Ok(if file.is_whole(disk, &named)? { Condition::Whole } else { Condition::Damaged });
+        }
+        Ok(if file.make_anew(disk, area, &name)? { Condition::Mended } else { Condition::Damaged })
     }
 
     /// Bytes that wait.
@@ -280,7 +363,7 @@ impl<D: Disk> Log<D> {
             }
             (tail.index, tail.end) = (0, 0);
             if tail.room > ROOM_KEPT {
-                disk.truncate(&file.handle, ROOM_MIN)?;
+                disk.truncate(&file.handle(), ROOM_MIN)?;
                 tail.room = ROOM_MIN;
             }
         }
@@ -356,8 +439,8 @@ fn follower<D: Disk>(
 ) -> io::Result<Option<u64>> {
     // Where nothing was begun nothing can follow: the usual end. But without power any part of what was written may be lost.
     let mut head = Vec::new();
-    disk.read_at(&file.handle, &mut head, HEADER_LEN, tail.end)?;
-    if intact && (head.iter().all(|byte| *byte == 0) || read_record(disk, &file.handle, tail.end)?.is_some()) {
+    disk.read_at(&file.handle(), &mut head, HEADER_LEN, tail.end)?;
+    if intact && (head.iter().all(|byte| *byte == 0) || read_record(disk, &file.handle(), tail.end)?.is_some()) {
         return Ok(None);
     }
     let generations =
@@ -368,19 +451,19 @@ fn follower<D: Disk>(
     let mut at = from;
     // A record is no longer than this, so another one begins before, unless several are lost.
     let last = if intact { from + (HEADER_LEN + BODY_MAX + PAYLOAD_MAX) as u64 } else { u64::MAX };
-    while let Some((start, end)) = disk.next_data(&file.handle, at)?.filter(|(start, _)| *start < last) {
+    while let Some((start, end)) = disk.next_data(&file.handle(), at)?.filter(|(start, _)| *start < last) {
         at = at.max(start);
         while at < end.min(last) {
             let mut bytes = Vec::new();
             // A header that begins in this step may end in the next.
-            disk.read_at(&file.handle, &mut bytes, SEARCH_STEP + HEADER_LEN, at)?;
+            disk.read_at(&file.handle(), &mut bytes, SEARCH_STEP + HEADER_LEN, at)?;
             for offset in 0..bytes.len().saturating_sub(HEADER_LEN).min(SEARCH_STEP) {
                 // Nearly all places end here.
                 if !lowest[bytes[offset + 16] as usize] || !follows(&bytes[offset..]) {
                     continue;
                 }
                 let found = at + offset as u64;
-                if read_record(disk, &file.handle, found)?.is_some() {
+                if read_record(disk, &file.handle(), found)?.is_some() {
                     return Ok(Some(found));
                 }
             }

@@ -171,13 +171,14 @@ impl<D: Disk> Cache<D> {
         shard.nodes.remove(&id);
     }
 
-    /// The object of a full shard that was used longest ago and that nobody uses now.
+    /// The object of a full shard that was used longest ago and that nobody uses now. Not the root: where its attribute rots, this is
+    /// who still knows it.
     pub(super) fn surplus(&self, near: ObjectId) -> Option<Arc<Node<D>>> {
         let shard = self.shard(near);
         if shard.nodes.len() <= self.shard_max {
             return None;
         }
-        let idle = shard.nodes.values().filter(|node| Arc::strong_count(node) == 1);
+        let idle = shard.nodes.values().filter(|node| Arc::strong_count(node) == 1 && node.id != ObjectId::ROOT);
         idle.min_by_key(|node| node.used.load(Relaxed)).cloned()
     }
 

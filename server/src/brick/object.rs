@@ -56,6 +56,8 @@ pub(super) struct Meta {
     pub(super) size: Option<u64>,
     pub(super) recorded: Option<Recorded>,
     pub(super) records: Records,
+    /// Units that the side file has records of, at least; not known of one that an earlier program left.
+    pub(super) side_units: Option<u64>,
 }
 
 impl Meta {
@@ -110,7 +112,10 @@ impl Meta {
                 out.extend(generation_bytes(*generation));
                 digests.iter().for_each(|digest| out.extend(digest.0));
             }
-            Records::Side => flags |= HAS_SIDE,
+            Records::Side => {
+                flags |= HAS_SIDE;
+                out.extend(self.side_units.iter().flat_map(|units| units.to_le_bytes()));
+            }
         }
         out[1] = flags;
         let crc = checksum(&out);
@@ -139,7 +144,9 @@ impl Meta {
             (false, true) => Records::Side,
             (true, true) => return None,
         };
-        input.0.is_empty().then_some(Meta { id, stamp, ctime, early_ctime, layout, size, recorded, records })
+        let side_units = if has(HAS_SIDE) && !input.0.is_empty() { Some(input.u64()?) } else { None };
+        let meta = Meta { id, stamp, ctime, early_ctime, layout, size, recorded, records, side_units };
+        input.0.is_empty().then_some(meta)
     }
 }
 

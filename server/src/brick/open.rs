@@ -90,8 +90,9 @@ fn format_root<D: Disk>(disk: &D, root: &D::Handle, ownership: Ownership) -> io:
     };
     let ctime = Timestamp { secs: 0, nanos: 0 };
     let (id, stamp) = (ObjectId::ROOT, Generation(0));
-    let meta =
-        Meta { id, stamp, ctime, early_ctime: false, layout: None, size: None, recorded, records: Records::None };
+    let records = Records::None;
+    let (early_ctime, layout, size, side_units) = (false, None, None, None);
+    let meta = Meta { id, stamp, ctime, early_ctime, layout, size, recorded, records, side_units };
     disk.set_xattr(root, attr_name(ownership), &meta.encode(), XattrMode::Any)
 }
 

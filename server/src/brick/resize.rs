@@ -30,6 +30,7 @@ impl<D: Disk> Brick<D> {
         self.stamp(id)?;
         let node = self.file(id)?;
         let mut state = node.state_mut();
+        self.check_side(&node, &state)?;
         self.outdate(&node, &mut state)?;
         let before = self.disk.stat(&node.handle)?;
         let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));
@@ -153,6 +154,7 @@ impl<D: Disk> Brick<D> {
         self.stamp(id)?;
         let node = self.file(id)?;
         let mut state = node.state_mut();
+        self.check_side(&node, &state)?;
         self.outdate(&node, &mut state)?;
         let before = self.disk.stat(&node.handle)?;
         let (len, mtime_after) = (before.size, mtime.unwrap_or(before.mtime));

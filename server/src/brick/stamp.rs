@@ -6,7 +6,7 @@ use net_raid_proto::message::{Fault, Kind};
 use super::Brick;
 use super::error::Result;
 use super::node::{Node, State};
-use super::object::Meta;
+use super::object::{Meta, Records};
 use super::sabotage::{Sabotage, is_chosen};
 use crate::disk::{Disk, XattrMode};
 
@@ -51,8 +51,10 @@ impl<D: Disk> Brick<D> {
         Ok(())
     }
 
-    /// Writes an object's attribute; in memory it changes only when the disk took it.
-    pub(super) fn put_meta(&self, node: &Node<D>, state: &mut State<D>, meta: Meta) -> Result<()> {
+    /// Writes an object's attribute; in memory it changes only when the disk took it. Records are written before it: all that there are
+    /// when it is, there must be afterwards.
+    pub(super) fn put_meta(&self, node: &Node<D>, state: &mut State<D>, mut meta: Meta) -> Result<()> {
+        meta.side_units = (meta.records == Records::Side).then_some(state.side_units);
         if meta == state.meta {
             return Ok(());
         }

@@ -24,7 +24,8 @@ use net_raid_proto::layout::{Layout, Level};
 use net_raid_proto::limits::{BLOCK_SIZE, UNIT_SIZE};
 use net_raid_proto::membership::{Label, Membership, Ownership, SlotRecord, SlotState};
 use net_raid_proto::message::{
-    Answer, Change, Entry, Fault, Holder, Kind, NewObject, Part, PartRecord, RenameTarget, Reply, Request, WritePart,
+    Answer, BrickFile, Change, Entry, Fault, Holder, Kind, NewObject, Part, PartRecord, RenameTarget, Reply, Request,
+    WritePart,
 };
 
 use super::{Brick, BrickOptions, OpenError};

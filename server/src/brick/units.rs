@@ -55,6 +55,7 @@ impl<D: Disk> Brick<D> {
     pub(super) fn read_units(&self, id: ObjectId, cursor: u64, since: Generation) -> Result<Reply> {
         let node = self.file(id)?;
         let state = node.state();
+        self.check_side(&node, &state)?;
         let mut written = self.waiting_units(id, &state, cursor, since)?;
         let in_log = written.keys().next_back().copied();
         // What is a hole of the record file needs no page.

@@ -36,6 +36,7 @@ impl<D: Disk> Brick<D> {
             hasher.update(bytes);
         }
         let is_file = node.kind == Kind::File;
+        self.check_side(&node, &node.state())?;
         let mended = is_file && self.mend_digest(&node)?;
         let state = node.state();
         let len = if is_file { self.disk.stat(&node.handle)?.size } else { 0 };

@@ -144,10 +144,11 @@ impl Pass<'_> {
             self.equal_directory(dir, mended).await?;
         }
         // What differs still is not for the names in it.
-        if let Some((above, name)) = times {
-            self.mend_times(above, name, SlotSet::default()).await?;
+        match times {
+            Some((above, name)) => self.mend_times(above, name, SlotSet::default()).await,
+            None if dir.path.is_empty() => self.scrub_root(true).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Puts times right when what is in the object is; those of `doubted` are not believed.
@@ -227,14 +228,20 @@ impl Pass<'_> {
         name: &Name,
         (entry, above): (Option<&Entry>, Generation),
     ) -> Option<View> {
-        let nothing = Some(View { slot, above, there: None });
-        let Some(entry) = entry.filter(|entry| self.core.fits(entry)) else { return nothing };
-        match self.extended(slot, &dir.child(entry.id, name)).await {
+        match entry.filter(|entry| self.core.fits(entry)) {
+            Some(entry) => self.view_of(slot, &dir.child(entry.id, name), (entry, above)).await,
+            None => Some(View { slot, above, there: None }),
+        }
+    }
+
+    /// The same of an object that is there.
+    async fn view_of(&self, slot: Slot, spot: &Spot, (entry, above): (&Entry, Generation)) -> Option<View> {
+        match self.extended(slot, spot).await {
             Ok(Extended { digest, count, ctime, sound, .. }) => {
                 let there = There { told: Told::new(entry, digest), stamp: entry.stamp, ctime, count, sound };
                 Some(View { slot, above, there: Some(there) })
             }
-            Err(trouble) if trouble.is_absence() => nothing,
+            Err(trouble) if trouble.is_absence() => Some(View { slot, above, there: None }),
             Err(_) => None,
         }
     }
@@ -305,6 +312,24 @@ impl Pass<'_> {
         };
         let Some(right) = found.right() else { return Ok(None) };
         let spot = dir.child(right.id, name);
+        let of = self.put_right(&spot, Some((dir, name)), (&found, source), aim).await;
+        *mended = SlotSet(mended.0 | of.0);
+        if !mended.is_empty() {
+            self.stamp_all(&spot, right).await;
+        }
+        Ok(Some(found))
+    }
+
+    /// Puts right what is wrong with an object, as `source` has it; on which members. The caller has paused changes.
+    async fn put_right(
+        &self,
+        spot: &Spot,
+        above: Option<(&Spot, &Name)>,
+        (found, source): (&Found, Slot),
+        aim: &Aim<'_>,
+    ) -> SlotSet {
+        let mut mended = SlotSet::EMPTY;
+        let Some(right) = found.right() else { return mended };
         for (wrong, what) in [
             (Wrong::Missing, "it is missing, or its attribute cannot be read"),
             // Before its bytes, because what is written to it makes it look newer than it is.
@@ -317,24 +342,64 @@ impl Pass<'_> {
         {
             for slot in found.wrong(wrong).iter() {
                 let done = async {
-                    if wrong == Wrong::Missing {
-                        self.restore(slot, (dir, name), right, source).await?;
+                    if let Some(above) = above.filter(|_| wrong == Wrong::Missing) {
+                        self.restore(slot, above, right, source).await?;
                     }
-                    self.equal(slot, &spot, right, source).await
+                    self.equal(slot, spot, right, source).await
                 };
                 match done.await {
                     Ok(()) => {
-                        *mended = mended.with(slot);
-                        self.mended(slot, &spot, what.into(), "name and attributes".into());
+                        mended = mended.with(slot);
+                        self.mended(slot, spot, what.into(), "name and attributes".into());
                     }
-                    Err(trouble) => self.refused(slot, &spot, &trouble),
+                    Err(trouble) => self.refused(slot, spot, &trouble),
                 }
             }
         }
-        if !mended.is_empty() {
-            self.stamp_all(&spot, right).await;
+        mended
+    }
+
+    /// The root has no name, but attributes. Its times come last, when all names in it are right.
+    pub(super) async fn scrub_root(&self, is_last: bool) -> Result<(), Halt> {
+        let wrong = if is_last { &[Wrong::Times][..] } else { &[Wrong::Differs] };
+        let aim = Aim { wrong, doubted: SlotSet::EMPTY };
+        let is_wanted = |found: &Found| match &found.verdict {
+            Verdict::Agree => false,
+            Verdict::Undecided(_) => !is_last,
+            Verdict::Wrong { .. } => wrong.iter().any(|wrong| !found.wrong(*wrong).is_empty()),
+        };
+        if !is_wanted(&self.look_at_root().await) {
+            return Ok(());
         }
-        Ok(Some(found))
+        let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
+        let found = self.look_at_root().await;
+        if !is_wanted(&found) {
+            return Ok(());
+        }
+        let root = Spot::root();
+        if let Verdict::Undecided(why) = &found.verdict {
+            self.damaged(&root, (*why).to_owned());
+        }
+        let (Verdict::Wrong { source, .. }, Some(right)) = (&found.verdict, found.right()) else { return Ok(()) };
+        if !self.put_right(&root, None, (&found, *source), &aim).await.is_empty() {
+            self.stamp_all(&root, right).await;
+        }
+        Ok(())
+    }
+
+    /// The root on all members. One in which nothing was ever changed has the times of when its brick was formatted.
+    async fn look_at_root(&self) -> Found {
+        let (asked, root) = (self.members(), Spot::root());
+        let looked = join_all(asked.iter().map(|slot| self.entry(slot, &root))).await;
+        let entries: BTreeMap<Slot, Entry> =
+            asked.iter().zip(looked).filter_map(|(slot, entry)| Some((slot, entry.ok()?))).collect();
+        let views = entries.iter().map(|(slot, entry)| self.view_of(*slot, &root, (entry, Generation::default())));
+        let views: Vec<View> =
+            join_all(views).await.into_iter().flatten().filter(|view| view.there.is_some()).collect();
+        let losses = self.core.layout.level.redundancy(self.core.members.width());
+        let is_new = entries.values().all(|entry| entry.stamp == Generation::default());
+        let verdict = if is_new { Verdict::Agree } else { judge(&views, 1, losses) };
+        Found { verdict, entries, suspects: SlotSet::EMPTY }
     }
 
     /// Looks at one name for itself. Nothing where all agree by now; else the object as it should be, where that is known.

@@ -238,6 +238,7 @@ fn control_request() -> impl Strategy<Value = Request> {
         restore(),
         Just(Request::ReadNote),
         vec(any::<u8>(), 0..100).prop_map(|note| Request::WriteNote { note }),
+        Just(Request::VerifyBrick),
     ]
 }
 
@@ -394,7 +395,13 @@ pub fn reply() -> impl Strategy<Value = Reply> {
                 mended
             }
         ),
+        (vec(brick_file(), 0..4), vec(brick_file(), 0..4))
+            .prop_map(|(mended, damaged)| Reply::BrickVerified { mended, damaged }),
     ]
+}
+
+pub fn brick_file() -> impl Strategy<Value = BrickFile> {
+    prop_oneof![any::<u8>().prop_map(BrickFile::Label), any::<u8>().prop_map(BrickFile::Log), Just(BrickFile::Root)]
 }
 
 pub fn fault() -> impl Strategy<Value = Fault> {

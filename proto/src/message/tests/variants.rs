@@ -60,7 +60,7 @@ variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
     ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
     PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans, Verify, Restore, ReadNote,
-    WriteNote,
+    WriteNote, VerifyBrick,
 ], heading "Requests");
 
 variants!(changes: Change from change, [
@@ -70,7 +70,7 @@ variants!(changes: Change from change, [
 
 variants!(replies: Reply from reply, [
     Done, Welcome, Entry, Page, Bytes, Space, Read, Ranges, Written, Log, Owned, Changed,
-    Units, Verified,
+    Units, Verified, BrickVerified,
 ], heading "Replies");
 
 variants!(logged: Logged from logged, [Write, Truncate, Punch]);
@@ -79,6 +79,7 @@ variants!(faults: Fault from fault, [
     Errno, Unresolved, StaleEpoch, Held, Refused, Failed, Version,
 ], heading "Faults");
 
+variants!(brick_files: BrickFile from brick_file, [Label, Log, Root]);
 variants!(brick_states: BrickState from brick_state, [Empty, Labelled, Unusable]);
 variants!(kinds: Kind from kind, [File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice]);
 variants!(rename_targets: RenameTarget from rename_target, [Absent, Replace, Exchange]);

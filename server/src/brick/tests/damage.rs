@@ -328,3 +328,107 @@ fn a_note_is_kept_and_a_damaged_one_is_none() {
         assert_eq!(note(&rig), b"anew");
     }
 }
+
+/// Has the brick look at what it has of its own: what it put right, and what it could not.
+fn verified(rig: &Rig) -> (Vec<BrickFile>, Vec<BrickFile>) {
+    match rig.ok(Request::VerifyBrick) {
+        Reply::BrickVerified { mended, damaged } => (mended, damaged),
+        other => panic!("{other:?}"),
+    }
+}
+
+const NOTHING: (Vec<BrickFile>, Vec<BrickFile>) = (Vec::new(), Vec::new());
+
+#[test]
+fn a_brick_that_runs_mends_every_byte_of_its_labels() {
+    let mut rig = Rig::new(Ownership::Recorded);
+    rig.own(2);
+    assert_eq!(verified(&rig), NOTHING);
+    let len = encode(2, &stored()).expect("encodes").len();
+    for at in (0..len).step_by(7) {
+        for number in [0, 1] {
+            let file = rig.path(&BrickFile::Label(number).to_string());
+            let mut bytes = std::fs::read(&file).expect("there");
+            bytes[at] ^= 4;
+            std::fs::write(&file, bytes).expect("flipped");
+            assert_eq!(verified(&rig), (vec![BrickFile::Label(number)], Vec::new()), "byte {at}");
+            assert_eq!(verified(&rig), NOTHING);
+        }
+    }
+    // The label of another brick, which would count more.
+    let other = Stored { label: Label { brick: BrickId([1; 16]), ..label() }, ..stored() };
+    for number in [0, 1] {
+        let file = rig.path(&BrickFile::Label(number).to_string());
+        std::fs::write(&file, encode(1_000_000 + u64::from(number), &other).expect("encodes")).expect("replaced");
+    }
+    let (mut mended, damaged) = verified(&rig);
+    mended.sort();
+    assert_eq!((mended, damaged), (vec![BrickFile::Label(0), BrickFile::Label(1)], Vec::new()));
+    rig.restart();
+    assert_eq!(rig.epoch, Epoch(2));
+}
+
+#[test]
+fn a_label_that_was_removed_is_written_all_the_same() {
+    let mut rig = Rig::new(Ownership::Recorded);
+    for epoch in 2..6 {
+        let labels = [0, 1].map(|number| rig.path(&BrickFile::Label(number).to_string()));
+        labels.iter().filter(|label| label.exists()).for_each(|label| std::fs::remove_file(label).expect("removed"));
+        rig.own(epoch);
+        rig.restart();
+    }
+}
+
+#[test]
+fn a_log_that_was_cut_costs_blocks_and_not_the_brick() {
+    let mut rig = Rig::new(Ownership::Recorded);
+    rig.file("a", 10);
+    rig.write(id(10), 0, &pattern(1, 4 * BLOCK_SIZE));
+    rig.checkpoint();
+    rig.write(id(10), 0, &pattern(2, 4 * BLOCK_SIZE));
+    let number = (rig.generation().0 % 2) as u8;
+    let log = BrickFile::Log(number);
+    let file = std::fs::File::options().write(true).open(rig.path(&log.to_string())).expect("there");
+    // The first block and the record are there.
+    file.set_len(BLOCK_SIZE as u64 + 1000).expect("cut");
+    assert_eq!(verified(&rig), (Vec::new(), vec![log]));
+    let bad = |rig: &Rig| -> Vec<bool> {
+        let (bytes, records) = rig.read(id(10), 0, 4 * BLOCK_SIZE);
+        bytes.chunks(BLOCK_SIZE).zip(&records[0].digests.0).map(|(block, found)| digest(block) != *found).collect()
+    };
+    assert_eq!(bad(&rig), [false, true, true, true]);
+    rig.checkpoint();
+    assert_eq!(bad(&rig), [false, true, true, true]);
+    assert_eq!(verified(&rig), (vec![log], Vec::new()), "its room is gone");
+    assert_eq!(verified(&rig), NOTHING);
+    rig.write(id(10), 0, &pattern(3, 4 * BLOCK_SIZE));
+    rig.restart();
+    rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+    assert_eq!(rig.read_checked(id(10), 0, 4 * BLOCK_SIZE), pattern(3, 4 * BLOCK_SIZE));
+}
+
+#[test]
+fn a_log_that_was_removed_is_made_anew_when_nothing_waits_in_it() {
+    for waits in [false, true] {
+        let mut rig = Rig::new(Ownership::Recorded);
+        rig.file("a", 10);
+        rig.write(id(10), 0, &pattern(1, BLOCK_SIZE));
+        let log = BrickFile::Log((rig.generation().0 % 2) as u8);
+        if !waits {
+            rig.checkpoint();
+        }
+        std::fs::remove_file(rig.path(&log.to_string())).expect("removed");
+        if waits {
+            assert_eq!(verified(&rig), (Vec::new(), vec![log]));
+            rig.checkpoint();
+        }
+        assert_eq!(verified(&rig), (vec![log], Vec::new()));
+        assert_eq!(verified(&rig), NOTHING);
+        // The generation after the next one uses it.
+        rig.checkpoint();
+        rig.write(id(10), 0, &pattern(2, BLOCK_SIZE));
+        rig.restart();
+        rig.ok(Request::Resolve { id: id(10), path: vec![name("a")] });
+        assert_eq!(rig.read_checked(id(10), 0, BLOCK_SIZE), pattern(2, BLOCK_SIZE));
+    }
+}

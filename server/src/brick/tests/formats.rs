@@ -24,6 +24,7 @@ fn file() -> Meta {
         size: Some(5),
         recorded: None,
         records: Records::Inline { generation: Generation(3), digests: vec![Digest([0x11; 16])] },
+        side_units: None,
     }
 }
 
@@ -53,7 +54,9 @@ fn a_file_of_one_block_fits_into_the_inode() {
 #[test]
 fn object_attributes_are_read_whole_or_not_at_all() {
     let slots = Layout { slots: 0x4_0123, ..Layout::new(Level::Raid5, 5) };
-    let side = Meta { layout: Some(slots), records: Records::Side, ..file() };
+    let earlier = Meta { layout: Some(slots), records: Records::Side, ..file() };
+    assert_eq!(Meta::decode(&earlier.encode()), Some(earlier.clone()));
+    let side = Meta { side_units: Some(7), ..earlier };
     assert_eq!(Meta::decode(&side.encode()), Some(side.clone()));
     for meta in [file(), device(), side] {
         let bytes = meta.encode();

@@ -2,7 +2,10 @@
 
 mod differential;
 
+use net_raid_proto::ids::Name;
+
 use super::*;
+use crate::disk::{Disk, XattrMode};
 
 const BLOCK: usize = 4096;
 const MIB: u64 = 1 << 20;

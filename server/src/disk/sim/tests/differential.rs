@@ -1,7 +1,10 @@
 //! The same random calls on a simulated disk and on the file system of this machine.
 
+use net_raid_proto::ids::Timestamp;
+use net_raid_proto::message::Kind;
+
 use super::*;
-use crate::disk::{RealDisk, RealHandle};
+use crate::disk::{RealDisk, RealHandle, RenameMode, ShortWrite, Stat};
 
 /// A call with everything that it says, so that two disks can be compared.
 struct Pair {
