@@ -42,6 +42,11 @@ struct Args {
     #[arg(long, conflicts_with = "check")]
     force: bool,
 
+    /// Bring servers that were away up to date, and fill spares, as fast as possible, whatever users feel of it. Without it they
+    /// wait at most about twice as long as usual for the slowest hundredth of what they do.
+    #[arg(long, conflicts_with = "check")]
+    fast: bool,
+
     /// Only check the configuration and the mountpoints: exit status 0 or 2.
     #[arg(long, conflicts_with_all = ["foreground", "pid_file"])]
     check: bool,
@@ -76,7 +81,7 @@ pub fn run() -> ExitCode {
         println!("{}: {count} volume{}, all right", args.config.display(), if count == 1 { "" } else { "s" });
         return ExitCode::SUCCESS;
     }
-    config.volumes.iter_mut().for_each(|volume| volume.force = args.force);
+    config.volumes.iter_mut().for_each(|volume| (volume.force, volume.fast) = (args.force, args.fast));
     let Args { foreground, pid_file, log_format, .. } = args;
     ExitCode::from(daemon::run(Plan { config, foreground, pid_file, log_format }))
 }

@@ -70,6 +70,8 @@ pub struct VolumeConfig {
     pub errorlog: Option<PathBuf>,
     /// `--force`: go on although servers that are out of reach may hold something newer. Never from the file.
     pub force: bool,
+    /// `--fast`: members are healed without regard to users. Never from the file.
+    pub fast: bool,
 }
 
 /// Reads and parses the file at `path`, and checks its mountpoints on this machine.

@@ -32,6 +32,8 @@ mod scrub;
 mod seek;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod users;
 mod write;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +61,8 @@ use hedge::Hedges;
 use members::Members;
 use patience::Overdue;
 use scrub::Scrubs;
+use throttle::Kind;
+use users::Users;
 
 /// Tells where objects are, for bricks that forgot.
 pub trait PathSource: Send + Sync {
@@ -102,6 +106,7 @@ struct Core {
     cache: BlockCache,
     hedges: Hedges,
     scrubs: Scrubs,
+    users: Users,
 }
 
 impl Core {
@@ -166,7 +171,7 @@ impl Volume {
     /// # Errors
     /// ENOENT, or EIO beyond the redundancy.
     pub async fn lookup(&self, parent: ObjectId, name: &Name) -> Result<Entry, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.lookup(parent, name).await
     }
 
@@ -175,7 +180,7 @@ impl Volume {
     /// # Errors
     /// ENOENT when the object is gone, or EIO beyond the redundancy.
     pub async fn getattr(&self, id: ObjectId) -> Result<Entry, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.entry(id, &Request::GetAttr { id }).await
     }
 
@@ -184,7 +189,7 @@ impl Volume {
     /// # Errors
     /// As the brick says, or EIO beyond the redundancy.
     pub async fn read_dir(&self, id: ObjectId, attributes: bool) -> Result<Vec<DirEntry>, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.read_dir_of_all(id, attributes).await
     }
 
@@ -193,7 +198,7 @@ impl Volume {
     /// # Errors
     /// EINVAL when it is none, or EIO beyond the redundancy.
     pub async fn read_link(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.bytes(id, &Request::ReadLink { id }).await
     }
 
@@ -202,7 +207,7 @@ impl Volume {
     /// # Errors
     /// ENODATA when it has none, or EIO beyond the redundancy.
     pub async fn get_xattr(&self, id: ObjectId, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.bytes(id, &Request::GetXattr { id, name: name.to_vec() }).await
     }
 
@@ -211,7 +216,7 @@ impl Volume {
     /// # Errors
     /// EIO beyond the redundancy.
     pub async fn list_xattr(&self, id: ObjectId) -> Result<Vec<u8>, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Look);
         self.core.bytes(id, &Request::ListXattr { id }).await
     }
 
@@ -229,7 +234,7 @@ impl Volume {
     /// # Errors
     /// What the bricks agree on, or EIO beyond the redundancy.
     pub async fn change(&self, change: Change, payload: Bytes, now: Timestamp) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Change);
         self.core.change_all(change, payload, now).await
     }
 
@@ -238,7 +243,7 @@ impl Volume {
     /// # Errors
     /// EIO when bytes cannot be had from enough members.
     pub async fn read(&self, file: &File, offset: u64, len: usize) -> Result<Bytes, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Read);
         self.core.read(file, offset, len).await
     }
 
@@ -247,7 +252,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn write(&self, file: &File, offset: u64, data: Bytes, meta: WriteMeta) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Write);
         self.core.write(file, offset, data, meta).await
     }
 
@@ -256,7 +261,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub async fn append(&self, file: &File, data: Bytes, meta: WriteMeta) -> Result<u64, VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Write);
         self.core.append(file, data, meta).await
     }
 
@@ -265,7 +270,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub async fn truncate(&self, file: &File, size: u64, meta: WriteMeta) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Change);
         self.core.truncate(file, size, meta).await
     }
 
@@ -281,7 +286,7 @@ impl Volume {
         keep_size: bool,
         meta: WriteMeta,
     ) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Write);
         self.core.zero(file, offset, len, keep_size, meta).await
     }
 
@@ -297,7 +302,7 @@ impl Volume {
         keep_size: bool,
         now: Timestamp,
     ) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Change);
         self.core.allocate(file, offset, len, keep_size, now).await
     }
 
@@ -314,7 +319,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn fsync(&self, id: ObjectId, data_only: bool) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Sync);
         self.core.request_all(Request::Fsync { id, data_only }).await
     }
 
@@ -323,7 +328,7 @@ impl Volume {
     /// # Errors
     /// ENOSPC and the like, or EIO beyond the redundancy.
     pub async fn sync_all(&self) -> Result<(), VolumeError> {
-        let _user = self.core.scrubs.user();
+        let _user = self.core.users.enter(Kind::Sync);
         self.core.checkpoint().await
     }
 

@@ -168,8 +168,8 @@ fn what_was_begun_is_not_made_again() {
 #[test]
 fn what_was_copied_is_not_copied_again() {
     const UNITS: usize = 2048;
-    // Files are copied in four parts at the same time, of 16 units each; of two such lots it may not be known that they are durable.
-    const LOST: usize = 2 * 4 * 16;
+    // So many requests of so many units at the same time; of two such lots it may not be known that they are durable.
+    const LOST: usize = 2 * 16 * 4;
     run(async {
         let (halved, file) =
             Halved::new(async |fs, from| fs.mknod(&USER, from, b"file", Kind::File, 0o644, 0).await.unwrap().id).await;

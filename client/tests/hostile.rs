@@ -107,6 +107,7 @@ async fn a_membership_record_that_is_not_valid_is_ignored() {
             scrub: None,
             errorlog: None,
             force: false,
+            fast: false,
         };
         let world = World {
             transport: Arc::new(Lies(label(record))),

@@ -23,6 +23,13 @@ fn force_is_a_word_of_its_own() {
 }
 
 #[test]
+fn fast_is_a_word_of_its_own() {
+    assert!(!Args::try_parse_from(["net_raid_client", "x.conf"]).unwrap().fast);
+    assert!(Args::try_parse_from(["net_raid_client", "--fast", "x.conf"]).unwrap().fast);
+    assert!(Args::try_parse_from(["net_raid_client", "--fast", "--check", "x.conf"]).is_err());
+}
+
+#[test]
 fn the_example_of_the_help_can_be_used() {
     let lines = HELP.lines().filter(|line| line.contains(" = "));
     let text: String = lines.flat_map(|line| [line.trim(), "\n"]).collect();

@@ -122,6 +122,7 @@ impl<'a> Volume<'a> {
             scrub: own.scrub.or(&defaults.scrub).good().copied().unwrap_or(Some(value::DEFAULT_SCRUB)),
             errorlog: errorlog.cloned(),
             force: false,
+            fast: false,
         };
         let servers = members.into_iter().chain(spares).filter_map(|(server, piece)| Some((server?, piece))).collect();
         Self { config, name, mountpoint, errorlog: own.errorlog, servers }

@@ -54,7 +54,9 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 const LITTLE: usize = 256;
 /// And they pause for as long as this at most, until what was begun is done.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// Changes are held back for as long as this, in microseconds.
+/// Each round is to take this part of the time of the one before, or changes are held back.
+const NEARING: f64 = 0.75;
+/// For as long as this, in microseconds.
 const HOLD_MIN: u64 = 500;
 const HOLD_MAX: u64 = 20_000;
 /// Rounds over what is left within a pause: what a name leads to follows in the next.
@@ -127,6 +129,11 @@ impl Healing {
         if wait > 0 {
             sleep(Duration::from_micros(wait)).await;
         }
+    }
+
+    /// Whether changes wait for those who are healed.
+    fn holds_back(&self) -> bool {
+        self.hold_back.load(Ordering::Relaxed) > 0
     }
 
     /// Whether too much was left after a round: changes wait longer then, or else shorter.
@@ -333,14 +340,18 @@ impl Attempt<'_> {
         let found = self.walk().await?;
         self.add(found);
         self.searches.store(true, Ordering::Relaxed);
+        let mut before = Duration::MAX;
         loop {
             self.check_open()?;
-            let before = self.left();
+            let round = Instant::now();
             self.round(None).await?;
             self.equal_orphans().await?;
-            let left = self.left();
-            self.core.healing.pace(left > LITTLE && left > before / 2);
-            if left > LITTLE && left < before {
+            let (left, took) = (self.left(), round.elapsed());
+            // What changes meanwhile takes ever less time where users do not change more than can be copied.
+            let is_nearing = took < before.mul_f64(NEARING);
+            self.core.healing.pace(left > LITTLE && !is_nearing);
+            before = took;
+            if left > LITTLE && is_nearing {
                 continue;
             }
             if self.finish().await? {

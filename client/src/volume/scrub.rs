@@ -20,7 +20,6 @@ mod note;
 mod pace;
 mod peer;
 mod stripe;
-mod users;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -42,7 +41,6 @@ use names::Dir;
 use note::Place;
 pub use note::Sums;
 use peer::Spot;
-use users::{User, Users};
 
 /// Times that changes are asked to pause before something that differs is left for the next scrub.
 const PAUSES: u32 = 20;
@@ -60,7 +58,6 @@ pub(super) struct Scrubs {
     /// At full speed.
     is_wanted: AtomicBool,
     closed: AtomicBool,
-    users: Users,
     /// How many notes were written.
     notes: AtomicU64,
     /// The errorlog has it that the pass in the background goes on.
@@ -75,11 +72,6 @@ impl Scrubs {
     pub(super) fn want(&self) {
         self.is_wanted.store(true, Release);
         self.wanted.notify_one();
-    }
-
-    /// An operation of a user, until this is dropped.
-    pub(super) fn user(&self) -> User<'_> {
-        self.users.enter()
     }
 
     /// How far the scrub is that is under way.

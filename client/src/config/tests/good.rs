@@ -35,6 +35,7 @@ fn first_example() -> Config {
         scrub: Some(Duration::from_secs(30 * 86_400)),
         errorlog: Some("/path/to/error.log".into()),
         force: false,
+        fast: false,
     };
     let mirror = ["127.0.0.1:10001", "127.0.0.1:10002"];
     let parity = ["127.0.0.1:10011", "127.0.0.1:10012", "127.0.0.1:10013"];

@@ -99,6 +99,7 @@ fn volume() -> impl Strategy<Value = VolumeConfig> {
                     scrub: Some(Duration::from_secs(30 * 86_400)),
                     errorlog,
                     force: false,
+                    fast: false,
                 }
             })
         },

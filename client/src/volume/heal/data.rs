@@ -23,9 +23,10 @@ use crate::volume::read::digests_of;
 
 /// Files that are seen to at the same time.
 const FILES: usize = 8;
-/// Units that are written with one request, and requests of one file at the same time.
-const RUN: usize = 16;
-const RUNS: usize = 4;
+/// Units that are written with one request, few because what users ask for waits behind them, and requests of one file at the
+/// same time.
+const RUN: usize = 4;
+const RUNS: usize = 16;
 /// A log with more bytes than this is emptied before more is written.
 const LOG_FULL: u64 = 128 << 20;
 /// Between two looks whether what is read is still to be read.
@@ -133,6 +134,12 @@ impl Attempt<'_> {
     /// Copies consecutive units. `false` when they are being changed just now.
     async fn copy(&self, file: &File, run: &[Behind]) -> Result<bool> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(true) };
+        // Who waits for the end of it waits for nothing else.
+        let in_haste = self.is_paused() || self.core.healing.holds_back() || self.core.config.fast;
+        let _copying = match in_haste {
+            true => self.core.users.admit_at_once(),
+            false => self.core.users.admit(run.iter().map(|behind| self.stored(file, behind.unit)).sum()).await,
+        };
         let stripes = (first.unit, last.unit);
         // What is written in a later generation than this counts as not copied.
         let ticket = self.ticket().await?;

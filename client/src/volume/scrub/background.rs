@@ -258,7 +258,7 @@ impl Pass<'_> {
         }
         self.tell(Some(&background.pace));
         self.wait_until(due).await?;
-        self.core.scrubs.users.give_way(Pace::give_way(interval)).await;
+        self.core.users.give_way(Pace::give_way(interval)).await;
         self.check_open()
     }
 
