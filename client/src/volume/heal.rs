@@ -13,7 +13,10 @@
 
 mod attributes;
 mod behind;
+mod change;
 mod data;
+mod healing;
+mod log;
 mod names;
 mod peer;
 mod progress;
@@ -21,32 +24,28 @@ mod units;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use net_raid_proto::ids::{Generation, ObjectId, Slot, Timestamp, Transaction};
+use net_raid_proto::ids::{Generation, ObjectId, Slot};
 use net_raid_proto::membership::{Label, SlotState};
-use net_raid_proto::message::{BrickState, Change, LogEntry, Logged, Reply, Request};
+use net_raid_proto::message::BrickState;
 use tokio::time::{Instant, sleep};
 
+use super::Core;
 use super::fanout::{Ask, Outcome};
-use super::generation::Ticket;
-use super::query::nonsense;
-use super::{Core, PathSource};
-use crate::conn::{Conn, LinkState};
+use crate::conn::LinkState;
 use crate::events::Event;
-use crate::layout::{SlotSet, UNIT};
-use behind::{Frontier, Place, Touched};
-use peer::{Places, Side, is_gone};
+use crate::layout::SlotSet;
+use behind::{Place, Touched};
+pub(super) use healing::Healing;
+use peer::{Places, Side};
 pub use progress::CatchUpProgress;
 use progress::Progress;
 
 /// Questions that are asked together.
 const TOGETHER: usize = 32;
-/// Transactions of one `Abort`.
-const ABORT_MAX: usize = 4096;
 /// Between two attempts, longer each time.
 const AGAIN_MIN: Duration = Duration::from_millis(250);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -56,9 +55,6 @@ const LITTLE: usize = 256;
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Each round is to take this part of the time of the one before, or changes are held back.
 const NEARING: f64 = 0.75;
-/// For as long as this, in microseconds.
-const HOLD_MIN: u64 = 500;
-const HOLD_MAX: u64 = 20_000;
 /// Rounds over what is left within a pause: what a name leads to follows in the next.
 const LAST_ROUNDS: usize = 12;
 /// So many objects are named in a message, at most.
@@ -71,102 +67,8 @@ struct Halt(String);
 
 type Result<T> = std::result::Result<T, Halt>;
 
-/// What is under way, and what is behind on members that are being healed.
-#[derive(Default)]
-pub(super) struct Healing {
-    frontier: Arc<Mutex<Frontier>>,
-    /// Microseconds that each change waits, so that a member gets on faster than others write.
-    hold_back: AtomicU64,
-    /// Slots whose connections were reset.
-    reset: AtomicU32,
-    closed: AtomicBool,
-    progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
-}
-
-/// Keeps in mind what a change touches, until it is concluded.
-pub(super) struct Mark {
-    frontier: Arc<Mutex<Frontier>>,
-    number: u64,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        lock(&self.frontier).end(self.number);
-    }
-}
-
-impl Healing {
-    /// A change begins.
-    pub(super) fn mark(&self, asks: &[Ask], paths: Option<&Arc<dyn PathSource>>) -> Mark {
-        let mut touched = Touched::default();
-        let changes = asks.iter().filter_map(|ask| match &ask.request {
-            Request::Change { change, .. } => Some(change),
-            _ => None,
-        });
-        let mut purged = Vec::new();
-        for change in changes {
-            touched.add_change(change);
-            if let Change::Purge { id } = change {
-                purged.push(*id);
-            }
-        }
-        if let Some(paths) = paths {
-            touched.locate(|id| paths.place_of(id));
-        }
-        touched.gone.retain(|id| paths.is_some_and(|paths| paths.has_one_name(*id)));
-        touched.gone.extend(purged);
-        let number = lock(&self.frontier).begin(touched);
-        Mark { frontier: Arc::clone(&self.frontier), number }
-    }
-
-    /// Lets those who are healed get on, where changes come as fast as these can be made there.
-    pub(super) async fn hold_back(&self) {
-        let wait = self.hold_back.load(Ordering::Relaxed);
-        if wait > 0 {
-            sleep(Duration::from_micros(wait)).await;
-        }
-    }
-
-    /// Whether changes wait for those who are healed.
-    fn holds_back(&self) -> bool {
-        self.hold_back.load(Ordering::Relaxed) > 0
-    }
-
-    /// Whether too much was left after a round: changes wait longer then, or else shorter.
-    fn pace(&self, too_much: bool) {
-        let step = |wait: u64| match too_much {
-            true => (wait * 2).clamp(HOLD_MIN, HOLD_MAX),
-            false => wait / 2,
-        };
-        let _ = self.hold_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |wait| Some(step(wait)));
-    }
-
-    /// Gives the present connection to a member up, with all that is under way on it. That it is back is no news then.
-    fn reset(&self, slot: Slot, conn: &Conn) {
-        if conn.is_up() {
-            self.reset.fetch_or(1 << slot.0, Ordering::AcqRel);
-            conn.reset();
-        }
-    }
-
-    /// Whether a connection is new because it was reset.
-    pub(super) fn was_reset(&self, slot: Slot) -> bool {
-        self.reset.fetch_and(!(1 << slot.0), Ordering::AcqRel) >> slot.0 & 1 == 1
-    }
-
-    /// How far those are that are healed.
-    pub(super) fn progress(&self) -> Vec<CatchUpProgress> {
-        lock(&self.progress).iter().map(|(slot, progress)| progress.of(*slot)).collect()
-    }
-
-    /// Nobody is healed any more.
-    pub(super) fn stop(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
 }
 
 /// What of an object is as on the others, since a name of it was found to be gone there.
@@ -385,86 +287,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// What waits in its log was never decided with it: none of that counts.
-    async fn settle_log(&self) -> Result<()> {
-        // Changes that began before anything was kept in mind are concluded then.
-        self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
-        self.asked(&Request::Complete { generation: self.since }).await?;
-        let mut dropped: Vec<Transaction> = Vec::new();
-        let mut cuts = Vec::new();
-        let (mut cursor, mut newest) = (0, Generation(0));
-        loop {
-            let Reply::Log { entries, next } = self.asked(&Request::ReadLog { cursor }).await? else {
-                return Err(self.halt(Side::Target, &nonsense().to_string()));
-            };
-            newest = entries.iter().map(|entry| entry.generation).max().unwrap_or_default().max(newest);
-            tracing::debug!(slot = %self.slot, since = %self.since, ?entries, "its log");
-            let is_write = |entry: &&LogEntry| matches!(entry.what, Logged::Write { .. });
-            dropped.extend(entries.iter().filter(is_write).map(|entry| entry.transaction));
-            cuts.extend(entries.into_iter().filter_map(|entry| match entry.what {
-                Logged::Truncate { size, brick_len } => Some((entry.generation, entry.id, size.min(brick_len))),
-                _ => None,
-            }));
-            let Some(next) = next else { break };
-            cursor = next;
-        }
-        for transactions in dropped.chunks(ABORT_MAX) {
-            self.asked(&Request::Abort { transactions: transactions.to_vec() }).await?;
-        }
-        if newest > self.core.checkpoints.completed() {
-            return Err(self.halt(Side::Target, "it has changes that this volume does not know"));
-        }
-        // While it is in the log: the next attempt could not tell.
-        self.searches.store(!cuts.is_empty(), Ordering::Relaxed);
-        for (generation, id, cut) in cuts {
-            self.blank_cut(generation, id, cut).await?;
-        }
-        self.searches.store(false, Ordering::Relaxed);
-        self.complete_up_to(self.core.checkpoints.completed()).await
-    }
-
-    /// Makes the unit within which a file was cut a hole. What stays of it would be of the generation of the cut, as if it had been
-    /// copied then. Whether the file is there.
-    async fn blank_cut(&self, generation: Generation, id: ObjectId, cut: u64) -> Result<bool> {
-        if cut.is_multiple_of(UNIT) {
-            return Ok(true);
-        }
-        let change = Change::Punch { id, unit: cut / UNIT, count: 1, mtime: None };
-        match self.send(generation, Timestamp::default(), change, Vec::new()).await? {
-            Ok(_) => Ok(true),
-            Err(errno) if is_gone(errno) => Ok(false),
-            Err(errno) => Err(self.refused(Side::Target, "cutting a file", errno)),
-        }
-    }
-
-    async fn complete_up_to(&self, generation: Generation) -> Result<()> {
-        let mut completed = self.completed.lock().await;
-        if *completed < generation {
-            self.asked(&Request::Checkpoint { generation }).await?;
-            self.asked(&Request::Complete { generation }).await?;
-            *completed = generation;
-        }
-        Ok(())
-    }
-
-    /// Has the member's log emptied, which only the completion of all that is in it does.
-    async fn empty_log(&self) -> Result<()> {
-        // A checkpoint would wait for the end of the pause.
-        if self.paused.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
-        self.complete_up_to(self.core.checkpoints.completed()).await
-    }
-
-    /// Asks the member for what it cannot refuse.
-    async fn asked(&self, request: &Request) -> Result<Reply> {
-        match self.ask(Side::Target, request, &[]).await? {
-            Ok(response) => Ok(response.reply),
-            Err(errno) => Err(self.refused(Side::Target, "settling its log", errno)),
-        }
-    }
-
     /// Sees to all that is behind once; what changes meanwhile, and what follows, is behind again.
     async fn round(&self, until: Option<Instant>) -> Result<()> {
         let Touched { places, renamed, objects, data, born, gone, seen } =
@@ -602,61 +424,6 @@ impl Attempt<'_> {
             () if closed => Err(Halt("the volume is closed".into())),
             () if !out => Err(Halt("its state changed".into())),
             () => Ok(()),
-        }
-    }
-
-    /// A generation for changes of the member, which is not complete before the ticket is dropped.
-    async fn ticket(&self) -> Result<Ticket> {
-        let ticket = self.core.checkpoints.generations.enter();
-        // Its log holds two generations.
-        self.complete_up_to(self.core.checkpoints.completed()).await?;
-        Ok(ticket)
-    }
-
-    /// A change of the member alone.
-    async fn change_with(
-        &self,
-        ticket: &Ticket,
-        change: Change,
-        payload: Vec<Bytes>,
-    ) -> Result<std::result::Result<Reply, i32>> {
-        self.send(ticket.generation(), Timestamp::default(), change, payload).await
-    }
-
-    async fn send(
-        &self,
-        generation: Generation,
-        now: Timestamp,
-        change: Change,
-        payload: Vec<Bytes>,
-    ) -> Result<std::result::Result<Reply, i32>> {
-        let request = Request::Change {
-            transaction: self.core.transaction(),
-            generation,
-            participants: 1 << self.slot.0,
-            now,
-            change,
-        };
-        tracing::trace!(slot = %self.slot, ?request, "change");
-        Ok(self.ask(Side::Target, &request, &payload).await?.map(|response| response.reply))
-    }
-
-    async fn try_change(
-        &self,
-        now: Timestamp,
-        change: Change,
-        payload: Bytes,
-    ) -> Result<std::result::Result<Reply, i32>> {
-        let ticket = self.ticket().await?;
-        let payload = if payload.is_empty() { Vec::new() } else { vec![payload] };
-        self.send(ticket.generation(), now, change, payload).await
-    }
-
-    /// A change that can only be refused for want of space.
-    async fn change(&self, now: Timestamp, change: Change, payload: Bytes) -> Result<()> {
-        match self.try_change(now, change, payload).await? {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(self.refused(Side::Target, "changing names", errno)),
         }
     }
 }

@@ -1,0 +1,116 @@
+//! What the owner keeps of those who are healed, whoever heals them: what changes touch, how far they are, and who waits for whom.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use net_raid_proto::ids::Slot;
+use net_raid_proto::message::{Change, Request};
+use tokio::time::sleep;
+
+use super::CatchUpProgress;
+use super::behind::{Frontier, Touched};
+use super::lock;
+use super::progress::Progress;
+use crate::conn::Conn;
+use crate::volume::PathSource;
+use crate::volume::fanout::Ask;
+
+/// Changes are held back for as long as this, in microseconds.
+const HOLD_MIN: u64 = 500;
+const HOLD_MAX: u64 = 20_000;
+
+/// What is under way, and what is behind on members that are being healed.
+#[derive(Default)]
+pub(in crate::volume) struct Healing {
+    pub(super) frontier: Arc<Mutex<Frontier>>,
+    /// Microseconds that each change waits, so that a member gets on faster than others write.
+    pub(super) hold_back: AtomicU64,
+    /// Slots whose connections were reset.
+    reset: AtomicU32,
+    pub(super) closed: AtomicBool,
+    pub(super) progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
+}
+
+/// Keeps in mind what a change touches, until it is concluded.
+pub(in crate::volume) struct Mark {
+    frontier: Arc<Mutex<Frontier>>,
+    number: u64,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        lock(&self.frontier).end(self.number);
+    }
+}
+
+impl Healing {
+    /// A change begins.
+    pub(in crate::volume) fn mark(&self, asks: &[Ask], paths: Option<&Arc<dyn PathSource>>) -> Mark {
+        let mut touched = Touched::default();
+        let changes = asks.iter().filter_map(|ask| match &ask.request {
+            Request::Change { change, .. } => Some(change),
+            _ => None,
+        });
+        let mut purged = Vec::new();
+        for change in changes {
+            touched.add_change(change);
+            if let Change::Purge { id } = change {
+                purged.push(*id);
+            }
+        }
+        if let Some(paths) = paths {
+            touched.locate(|id| paths.place_of(id));
+        }
+        touched.gone.retain(|id| paths.is_some_and(|paths| paths.has_one_name(*id)));
+        touched.gone.extend(purged);
+        let number = lock(&self.frontier).begin(touched);
+        Mark { frontier: Arc::clone(&self.frontier), number }
+    }
+
+    /// Lets those who are healed get on, where changes come as fast as these can be made there.
+    pub(in crate::volume) async fn hold_back(&self) {
+        let wait = self.hold_back.load(Ordering::Relaxed);
+        if wait > 0 {
+            sleep(Duration::from_micros(wait)).await;
+        }
+    }
+
+    /// Whether changes wait for those who are healed.
+    pub(super) fn holds_back(&self) -> bool {
+        self.hold_back.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether too much was left after a round: changes wait longer then, or else shorter.
+    pub(super) fn pace(&self, too_much: bool) {
+        let step = |wait: u64| match too_much {
+            true => (wait * 2).clamp(HOLD_MIN, HOLD_MAX),
+            false => wait / 2,
+        };
+        let _ = self.hold_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |wait| Some(step(wait)));
+    }
+
+    /// Gives the present connection to a member up, with all that is under way on it. That it is back is no news then.
+    pub(super) fn reset(&self, slot: Slot, conn: &Conn) {
+        if conn.is_up() {
+            self.reset.fetch_or(1 << slot.0, Ordering::AcqRel);
+            conn.reset();
+        }
+    }
+
+    /// Whether a connection is new because it was reset.
+    pub(in crate::volume) fn was_reset(&self, slot: Slot) -> bool {
+        self.reset.fetch_and(!(1 << slot.0), Ordering::AcqRel) >> slot.0 & 1 == 1
+    }
+
+    /// How far those are that are healed.
+    pub(in crate::volume) fn progress(&self) -> Vec<CatchUpProgress> {
+        lock(&self.progress).iter().map(|(slot, progress)| progress.of(*slot)).collect()
+    }
+
+    /// Nobody is healed any more.
+    pub(in crate::volume) fn stop(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
