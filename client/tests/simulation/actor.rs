@@ -183,6 +183,16 @@ impl Actor {
         self.pick(&names)
     }
 
+    /// The same, in `eighths` of eight cases of a certain sort.
+    fn some_place_of(&mut self, sort: Sort, eighths: u64) -> Option<(Place, ObjectId)> {
+        let mut places: Vec<(Place, ObjectId)> =
+            self.names().into_iter().filter(|((dir, _), _)| *dir != ObjectId::ROOT).collect();
+        if self.random.chance(eighths) {
+            places.retain(|(_, id)| self.sort(*id) == Some(sort));
+        }
+        self.pick(&places).or_else(|| self.some_place())
+    }
+
     /// Enters a change of names, makes it, and enters the outcome.
     async fn change_names<T>(
         &mut self,
@@ -257,7 +267,7 @@ impl Actor {
     }
 
     async fn rename(&mut self, home: ObjectId) -> Flow {
-        let Some((from, id)) = self.some_place() else { return Flow::On };
+        let Some((from, id)) = self.some_place_of(Sort::Directory, 3) else { return Flow::On };
         let (mut next, sorts) = self.with(|history| (history.names.last().clone(), history.sorts.clone()));
         let exchange = self.random.chance(1);
         let to = match self.random.chance(3) || exchange {
@@ -417,7 +427,8 @@ impl Actor {
         let old = self.content(id);
         let size_max = self.stripe * 5 / 2;
         let len = match self.random.below(10) {
-            0..4 => 1 + self.random.below(9000),
+            0 => 1 + self.random.below(64),
+            1..4 => 1 + self.random.below(9000),
             4..6 => BLOCK * (1 + self.random.below(4)),
             6..8 => 1 + self.random.below(40_000),
             8 => 1 + self.random.below(self.stripe),
@@ -429,6 +440,22 @@ impl Actor {
             5 => self.random.below(size_max) / self.stripe * self.stripe,
             _ => self.random.below(old.size.min(size_max) + 1),
         };
+        let mut flow = self.put(id, offset, len).await;
+        // As a log grows: what one leaves in a cache, the next one goes by.
+        let more = if self.random.chance(2) { 1 + self.random.below(4) } else { 0 };
+        for _ in 0..more {
+            if flow == Flow::Stuck {
+                break;
+            }
+            let end = self.content(id).size;
+            let len = 1 + self.random.below(64);
+            flow = self.put(id, end, len).await;
+        }
+        flow
+    }
+
+    async fn put(&mut self, id: ObjectId, offset: u64, len: u64) -> Flow {
+        let old = self.content(id);
         let (data, now) = (pattern(self.random.draw(), len as usize), self.history().tick);
         let next = old.written(offset, &data);
         let fs = self.fs.clone();
