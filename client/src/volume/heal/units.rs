@@ -41,7 +41,9 @@ const UNKNOWN: u64 = u64::MAX;
 /// ([`super::Attempt::settle_log`]).
 pub(super) fn behind(since: Generation, sources: &[Vec<UnitRun>], target: &[UnitRun], end: u64) -> Vec<Behind> {
     let sources: Vec<BTreeMap<u64, u64>> = sources.iter().map(|runs| steps(runs)).collect();
-    let written: Vec<UnitRun> = target.iter().filter(|run| !run.hole).copied().collect();
+    // A hole of before is like the others' of before.
+    let says = |run: &&UnitRun| !run.hole || run.generation <= since;
+    let written: Vec<UnitRun> = target.iter().filter(says).copied().collect();
     let target = steps(&written);
     let mut bounds: Vec<u64> = sources.iter().chain([&target]).flat_map(|steps| steps.keys().copied()).collect();
     bounds.retain(|bound| *bound < end);

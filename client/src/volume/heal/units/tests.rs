@@ -59,7 +59,13 @@ fn what_was_written_since_it_was_copied_is_behind() {
 #[test]
 fn what_was_made_a_hole_on_the_member_is_behind() {
     check(&[vec![run(0, 4, 14)]], &[run(0, 1, 15), hole(1, 1, 15), run(2, 2, 15)], 4, &[1]);
-    check(&[vec![run(0, 4, 9)]], &[run(0, 1, 9), hole(1, 1, 9), run(2, 2, 9)], 4, &[1]);
+    check(&[vec![run(0, 4, 10)]], &[run(0, 1, 10), hole(1, 1, 11), run(2, 2, 10)], 4, &[1]);
+    check(&[vec![run(0, 1, 10), hole(1, 1, 12), run(2, 2, 10)]], &[run(0, 4, 10)], 4, &[1]);
+}
+
+#[test]
+fn what_was_a_hole_on_all_before_is_left_alone() {
+    check(&[vec![hole(0, 99, 10), run(99, 1, 11)]], &[hole(0, 99, 10), run(99, 1, 10)], 100, &[99]);
 }
 
 #[test]
