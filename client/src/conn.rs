@@ -121,6 +121,8 @@ struct Shared {
     session: Option<Session>,
     /// What the brick has completed at least, once it is ours.
     kept: Option<Generation>,
+    /// Since it went its machine was restarted, and lost what was not on its disk.
+    has_lost: bool,
     /// The brick was found to be another owner's, in this epoch.
     replaced: Option<Epoch>,
     writer: Option<Arc<link::Writer>>,
@@ -154,6 +156,7 @@ impl Conn {
             pending: BTreeMap::new(),
             session: None,
             kept: None,
+            has_lost: false,
             replaced: None,
             writer: None,
             last_heard: Instant::now(),
@@ -227,6 +230,16 @@ impl Conn {
     /// put there, and refused.
     pub fn set_kept(&self, complete: Generation) {
         self.shared().kept = Some(complete);
+    }
+
+    /// From now on it is of interest whether the brick loses something ([`Conn::has_lost`]).
+    pub fn begin_absence(&self) {
+        self.shared().has_lost = false;
+    }
+
+    /// Whether the brick's machine was restarted in this ownership since its absence began, so that what was not on its disk is lost.
+    pub fn has_lost(&self) -> bool {
+        self.shared().has_lost
     }
 
     /// Tells the brick after later reconnects that changes are made in this generation by now.

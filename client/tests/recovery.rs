@@ -85,7 +85,7 @@ impl Left {
         let now = Timestamp { secs: 1_800_000_000, nanos: 5 };
         for (slots, change) in changes {
             for slot in *slots {
-                offline::change_alone(&self.cluster, *slot, change.clone(), now).unwrap();
+                offline::change_alone(&self.cluster, *slot, (change.clone(), now), 1).unwrap();
             }
         }
         self.cluster.nodes.iter().for_each(|node| node.start());

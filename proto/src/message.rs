@@ -575,6 +575,8 @@ pub enum Reply {
         label: Box<Label>,
         /// Who had the volume, and did not give it up.
         before: Option<Holder>,
+        /// Nothing that the brick was given was lost: its machine was not restarted since it was taken last, or it had been given up.
+        is_whole: bool,
     },
     /// To `ReadChanged`.
     Changed {

@@ -1,5 +1,6 @@
 //! A network namespace: a server in it is on another machine as far as the network goes, and its cable can be pulled.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    /// The end of the cable on this machine.
+    cable: String,
     inside: Ipv4Addr,
     outside: Ipv4Addr,
 }
@@ -32,10 +35,10 @@ impl Netns {
         let (pid, number) = (std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let network = Ipv4Addr::new(198, 18, 0, 0).to_bits() + 4 * ((16 * pid + number % 16) % (1 << 15));
         let (outside, inside) = (Ipv4Addr::from_bits(network + 1), Ipv4Addr::from_bits(network + 2));
-        let netns = Netns { name: format!("{PREFIX}{pid}.{number}"), inside, outside };
         // 15 bytes at most: 2^22 process ids.
         let cable = format!("nr{pid}x{number}");
-        let name = &netns.name;
+        let netns = Netns { name: format!("{PREFIX}{pid}.{number}"), cable, inside, outside };
+        let Netns { name, cable, .. } = &netns;
         ip(&format!("netns add {name}"));
         ip(&format!("link add {cable} type veth peer name cable netns {name}"));
         ip(&format!("address add {outside}/30 dev {cable}"));
@@ -65,6 +68,19 @@ impl Netns {
 
     fn path(&self) -> PathBuf {
         Path::new(NAMESPACES).join(&self.name)
+    }
+
+    /// Bytes that went through the cable so far, in both directions, with the headers of all packets.
+    ///
+    /// # Panics
+    /// When the kernel does not say.
+    pub fn traffic(&self) -> u64 {
+        let counter = |name: &str| {
+            let path = format!("/sys/class/net/{}/statistics/{name}", self.cable);
+            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+            text.trim().parse::<u64>().unwrap_or_else(|e| panic!("{path}: {e}"))
+        };
+        counter("rx_bytes") + counter("tx_bytes")
     }
 
     /// Pulls the cable: from now on nothing arrives on either side, and neither is told.

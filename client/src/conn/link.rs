@@ -182,10 +182,14 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
             take_over: session.take_over,
         };
         let owned = ask(conn, &mut reader, &mut half, session.epoch, &own).await?;
-        conn.shared().replaced = match owned {
-            Err(Fault::StaleEpoch(epoch)) => Some(epoch),
-            _ => None,
-        };
+        {
+            let mut shared = conn.shared();
+            shared.has_lost |= matches!(owned, Ok(Reply::Owned { is_whole: false, .. }));
+            shared.replaced = match owned {
+                Err(Fault::StaleEpoch(epoch)) => Some(epoch),
+                _ => None,
+            };
+        }
         owned.map_err(|fault| fault.to_string())?;
     }
     let writer = Arc::new(Writer::new(half));

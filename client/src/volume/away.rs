@@ -13,6 +13,9 @@
 //!                                  out
 //! ```
 //!
+//! One that is not back is out when a generation has ended: with what it missed until then, and the generations of all later changes,
+//! it is known what it lacks ([`super::heal`]).
+//!
 //! Of two changes the later depends on the earlier only when it began after the other was acknowledged. Each is put into the
 //! backlog before it is acknowledged, so that the backlog has an order in which they can be done.
 
@@ -30,6 +33,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Core;
 use super::fanout::{Ask, Outcome, RESOLVE_MAX, lost_slots};
+use super::heal::{Touched, touched_by};
 use crate::conn::{CallError, LinkState, Response};
 use crate::events::Event;
 
@@ -70,6 +74,8 @@ struct Backlog {
     is_back: bool,
     /// How many requests of each kind to sync an object there are: the last one does for all.
     syncs: BTreeMap<(ObjectId, bool), usize>,
+    /// It will not do it: what all of it touches.
+    left: Option<Touched>,
 }
 
 struct Missed {
@@ -78,6 +84,33 @@ struct Missed {
     resend: bool,
     /// Where its objects were just before it: the member does not know when it was restarted, and has them there still.
     paths: Vec<(ObjectId, Vec<Name>)>,
+    touched: Touched,
+}
+
+/// What became of what was kept for a member before that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was to do it.
+    Staying,
+    /// It was dropped for good, and that was told.
+    Leaving,
+}
+
+/// Why a member stays out.
+#[derive(Debug)]
+pub(super) enum Out {
+    /// It is not back in time; else it has everything but what is kept for it.
+    Gone(String),
+    /// Nobody knows what it has.
+    Unequal(String),
+}
+
+impl Out {
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Out::Gone(why) | Out::Unequal(why) => why,
+        }
+    }
 }
 
 impl Missed {
@@ -101,6 +134,11 @@ impl Missed {
 
 impl Backlog {
     fn push(&mut self, missed: Missed) {
+        if let Some(left) = &mut self.left {
+            self.bytes += ASK_BYTES;
+            left.add(missed.touched);
+            return;
+        }
         self.count(&missed);
         self.missed.push_back(missed);
     }
@@ -149,9 +187,24 @@ impl Away {
         self.backlogs().insert(slot, Backlog::default());
     }
 
-    /// Nothing is kept for it any more; `false` when nothing was.
-    pub(super) fn end(&self, slot: Slot) -> bool {
-        self.backlogs().remove(&slot).is_some()
+    /// Nothing is kept for it any more; `None` when nothing was.
+    pub(super) fn end(&self, slot: Slot) -> Option<Ended> {
+        let backlog = self.backlogs().remove(&slot)?;
+        Some(if backlog.left.is_some() { Ended::Leaving } else { Ended::Staying })
+    }
+
+    /// The member will not do what is kept for it: of that, and of what comes, only what it touches is kept.
+    fn leave(&self, slot: Slot) {
+        if let Some(backlog) = self.backlogs().get_mut(&slot) {
+            let mut left = Touched::default();
+            backlog.missed.drain(..).for_each(|missed| left.add(missed.touched));
+            backlog.left = Some(left);
+        }
+    }
+
+    /// Ends that; what was touched, if it was kept until now.
+    fn end_leaving(&self, slot: Slot) -> Option<Touched> {
+        self.backlogs().remove(&slot)?.left
     }
 
     fn pop(&self, slot: Slot) -> Option<Missed> {
@@ -220,7 +273,7 @@ enum Trouble {
     /// The connection broke again.
     Lost,
     /// It stays out.
-    Final(String),
+    Final(Out),
 }
 
 impl Core {
@@ -250,7 +303,8 @@ impl Core {
         let lost = asks.into_iter().filter(|ask| lost.has(ask.slot)).map(|ask| (ask, true));
         for (ask, resend) in missed.into_iter().map(|ask| (ask, false)).chain(lost) {
             let paths = self.paths_of(&ask.request);
-            if let Err(slot) = self.members.away.push(Missed { ask, resend, paths }) {
+            let touched = touched_by(std::iter::once(&ask.request), self.paths.get());
+            if let Err(slot) = self.members.away.push(Missed { ask, resend, paths, touched }) {
                 self.keep_out(slot, &format!("it missed more than {} MiB", MISSED_MAX >> 20));
             }
         }
@@ -264,23 +318,48 @@ impl Core {
 
     /// A member that is away stays out.
     pub(super) fn keep_out(&self, slot: Slot, why: &str) {
-        if self.members.away.end(slot) {
-            self.members.set_out(slot);
+        let Some(ended) = self.members.away.end(slot) else { return };
+        self.members.set_out(slot);
+        if ended == Ended::Staying {
             self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: why.to_string() });
         }
     }
 
-    /// Waits until a member that is away is back, and makes it current again.
+    /// Waits until a member that is away is back, and makes it current again. One that nobody waits for, because it was silent for so
+    /// long, is out at once.
     #[expect(clippy::manual_async_fn, reason = "it is begun by what it may end with, a change of the record")]
-    pub(super) fn bring_back(self: Arc<Core>, slot: Slot) -> impl Future<Output = ()> + Send {
+    pub(super) fn bring_back(self: Arc<Core>, slot: Slot, silent: bool) -> impl Future<Output = ()> + Send {
         async move {
-            if let Err(why) = self.make_current(slot).await {
-                self.keep_out(slot, &why);
+            if silent {
+                return self.let_go(slot).await;
+            }
+            match self.make_current(slot).await {
+                Ok(()) => {}
+                Err(Out::Gone(reason)) => {
+                    self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason });
+                    self.let_go(slot).await;
+                }
+                Err(Out::Unequal(why)) => self.keep_out(slot, &why),
             }
         }
     }
 
-    async fn make_current(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
+    /// A member that is away is out from the end of a generation on: what it misses until then is known, and of what comes later
+    /// the generations tell. That it is dropped was told.
+    async fn let_go(self: &Arc<Core>, slot: Slot) {
+        let brick = self.members.seat(slot).brick();
+        self.members.away.leave(slot);
+        // Of the changes up to it, none is under way any more.
+        let ended = timeout(self.timeout(), self.checkpoint()).await;
+        let since = self.checkpoints.completed();
+        let Some(touched) = self.members.away.end_leaving(slot) else { return };
+        if let (Ok(Ok(())), Some(brick)) = (ended, brick) {
+            self.healing.keep(slot, brick, since, touched);
+        }
+        self.members.set_out(slot);
+    }
+
+    async fn make_current(self: &Arc<Core>, slot: Slot) -> Result<(), Out> {
         self.wait_back(slot).await?;
         self.catch_up(slot).await
     }
@@ -289,12 +368,13 @@ impl Core {
     ///
     /// # Errors
     /// Why it stays out.
-    pub(super) async fn catch_up(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
+    pub(super) async fn catch_up(self: &Arc<Core>, slot: Slot) -> Result<(), Out> {
         let made_up = timeout(MAKE_UP_MAX, self.make_up_all(slot)).await;
-        made_up.unwrap_or_else(|_| Err(format!("it did not make up for what it missed within {MAKE_UP_MAX:?}")))
+        let why = || Out::Unequal(format!("it did not make up for what it missed within {MAKE_UP_MAX:?}"));
+        made_up.unwrap_or_else(|_| Err(why()))
     }
 
-    async fn make_up_all(self: &Arc<Core>, slot: Slot) -> Result<(), String> {
+    async fn make_up_all(self: &Arc<Core>, slot: Slot) -> Result<(), Out> {
         loop {
             self.members.away.set_back(slot, false);
             self.wait_back(slot).await?;
@@ -318,27 +398,27 @@ impl Core {
         let Ok(_nothing_begins) = timeout_at(until, self.members.away.gate.write()).await else { return Ok(false) };
         let all = self.make_up(slot, Some(until + PAUSE_MAX)).await?;
         if all {
-            self.reinstate(slot).await.map_err(|error| Trouble::Final(error.to_string()))?;
+            self.reinstate(slot).await.map_err(|error| Trouble::Final(Out::Unequal(error.to_string())))?;
         }
         Ok(all)
     }
 
     /// Waits for the connection, for `stall` from when it broke.
-    async fn wait_back(&self, slot: Slot) -> Result<(), String> {
+    async fn wait_back(&self, slot: Slot) -> Result<(), Out> {
         let conn = self.members.conn(slot);
         let mut states = conn.watch();
         if conn.is_up() {
             return Ok(());
         }
-        let Some(broke_at) = conn.broke_at() else { return Err("it stopped answering".into()) };
+        let Some(broke_at) = conn.broke_at() else { return Err(Out::Gone("it stopped answering".into())) };
         let back = states.wait_for(|state| matches!(state, LinkState::Up(_) | LinkState::Closed));
         match timeout_at(broke_at + self.config.stall, back).await {
             Ok(Ok(state)) if matches!(*state, LinkState::Up(_)) => Ok(()),
-            Ok(_) => Err("the volume was closed".into()),
-            Err(_) => Err(match conn.state() {
+            Ok(_) => Err(Out::Unequal("the volume was closed".into())),
+            Err(_) => Err(Out::Gone(match conn.state() {
                 LinkState::Lost(why) => why.to_string(),
                 _ => "it does not answer".into(),
-            }),
+            })),
         }
     }
 
@@ -357,10 +437,11 @@ impl Core {
                     self.members.away.put_back(slot, missed);
                     return Err(Trouble::Lost);
                 }
-                Some(Outcome::Failed(why)) => return Err(Trouble::Final(why)),
+                Some(Outcome::Failed(why)) => return Err(Trouble::Final(Out::Unequal(why))),
                 Some(Outcome::Errno(errno)) => {
                     let what = std::io::Error::from_raw_os_error(errno);
-                    return Err(Trouble::Final(format!("it refuses a change that the others made: {what}")));
+                    let why = format!("it refuses a change that the others made: {what}");
+                    return Err(Trouble::Final(Out::Unequal(why)));
                 }
             }
         }
@@ -368,7 +449,7 @@ impl Core {
     }
 
     /// Asks a member again for what it missed.
-    async fn redo(&self, Missed { ask, resend, paths }: &Missed) -> Result<Response, CallError> {
+    async fn redo(&self, Missed { ask, resend, paths, .. }: &Missed) -> Result<Response, CallError> {
         let conn = self.members.conn(ask.slot);
         let resend = Arc::new(AtomicBool::new(*resend));
         for _ in 0..RESOLVE_MAX {

@@ -34,12 +34,14 @@ use net_raid_proto::message::BrickState;
 use tokio::time::{Instant, sleep};
 
 use super::Core;
+use super::away::Out;
 use super::fanout::{Ask, Outcome};
 use crate::conn::LinkState;
 use crate::events::Event;
 use crate::layout::SlotSet;
-use behind::{Place, Touched};
-pub(super) use healing::Healing;
+use behind::Place;
+pub(super) use behind::Touched;
+pub(super) use healing::{Healing, touched_by};
 use peer::{Places, Side};
 pub use progress::CatchUpProgress;
 use progress::Progress;
@@ -82,8 +84,10 @@ struct Equal {
 struct Attempt<'a> {
     core: &'a Arc<Core>,
     slot: Slot,
-    /// It has everything up to this generation.
+    /// It has everything up to this generation, but for what it `missed`.
     since: Generation,
+    /// Of what was done up to then, when that is in mind of when it left. The record's generation is durable there, this one is not.
+    missed: Option<Touched>,
     places: Mutex<Places>,
     /// The last generation that it completed.
     completed: tokio::sync::Mutex<Generation>,
@@ -134,12 +138,17 @@ impl Core {
     }
 
     async fn heal(self: &Arc<Core>, slot: Slot, since: Generation) -> Result<()> {
+        // What is in mind of when it left is as good as what the record says, and later.
+        let brick = self.members.record().slots[slot.index()].brick;
+        let missing = self.healing.missing(slot, brick).filter(|_| !self.members.conn(slot).has_lost());
+        let (since, missed) = missing.map_or((since, None), |missing| (missing.since, Some(missing.touched)));
         lock(&self.healing.frontier).open(slot);
         self.members.set_healing(slot, true);
         let attempt = Attempt {
             core: self,
             slot,
             since,
+            missed,
             places: Mutex::default(),
             completed: tokio::sync::Mutex::default(),
             born: Mutex::default(),
@@ -263,7 +272,7 @@ impl Attempt<'_> {
         }
         // From here on it is kept what it misses. What it was given is durable on all, before it counts.
         let ended = async {
-            self.core.checkpoint().await.map_err(|error| error.to_string())?;
+            self.core.checkpoint().await.map_err(|error| Out::Unequal(error.to_string()))?;
             self.core.catch_up(self.slot).await
         };
         match ended.await {
@@ -280,9 +289,9 @@ impl Attempt<'_> {
                 );
                 Ok(())
             }
-            Err(why) => {
-                self.core.keep_out(self.slot, &why);
-                Err(Halt(why))
+            Err(out) => {
+                self.core.keep_out(self.slot, out.why());
+                Err(Halt(out.why().to_string()))
             }
         }
     }

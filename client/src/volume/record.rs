@@ -57,6 +57,13 @@ impl Writing {
     }
 }
 
+/// Who is in a new record no more.
+struct Dropped {
+    all: SlotSet,
+    /// Those of them that are waited for.
+    may_return: SlotSet,
+}
+
 impl Core {
     /// A member that was away while another one was dropped learns of that; not while the record is being written, because
     /// there is an order in which voters have to learn of returns.
@@ -81,25 +88,27 @@ impl Core {
         self.drop_for(lost, SlotSet::default(), reason).await
     }
 
-    /// Drops the members that did not answer; those whose connections broke a moment ago are away then.
+    /// Drops the members that did not answer; those whose connections broke are away then.
     pub(super) async fn drop_lost(self: &Arc<Core>, outcomes: &[(Slot, Outcome)]) -> Result<(), VolumeError> {
-        let broke = outcomes.iter().filter(|(slot, outcome)| match outcome {
-            Outcome::Lost(_) => self.broke_lately(*slot),
-            _ => false,
-        });
-        let may_return = broke.map(|(slot, _)| *slot).collect();
-        self.drop_for(lost_slots(outcomes), may_return, &lost_reason(outcomes)).await
+        let broke = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Lost(_)));
+        let away = broke.map(|(slot, _)| *slot).collect();
+        self.drop_for(lost_slots(outcomes), away, &lost_reason(outcomes)).await
     }
 
-    async fn drop_for(self: &Arc<Core>, lost: SlotSet, may_return: SlotSet, reason: &str) -> Result<(), VolumeError> {
+    async fn drop_for(self: &Arc<Core>, lost: SlotSet, away: SlotSet, reason: &str) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
         let owed = writing.owed.iter().filter(|slot| self.broke_lately(*slot));
-        let may_return = owed.fold(may_return, SlotSet::with);
+        let away = owed.fold(away, SlotSet::with);
         let lost = SlotSet(lost.0 | writing.owed.0).and(self.members.current());
         if lost.is_empty() {
             return Ok(());
         }
-        self.store(&mut writing, Change { lost, ..Change::default() }, may_return, reason).await
+        self.store(&mut writing, Change { lost, ..Change::default() }, away, reason).await
+    }
+
+    fn begin_away(&self, slot: Slot) {
+        self.members.away.begin(slot);
+        self.members.conn(slot).begin_absence();
     }
 
     fn broke_lately(&self, slot: Slot) -> bool {
@@ -128,10 +137,11 @@ impl Core {
         // it is written is dropped from it, the returned member as well.
         let mut record = self.changed(Change { back: Some(slot), ..Change::default() })?;
         record.version = writing.next_version();
-        if !self.members.away.end(slot) {
+        if self.members.away.end(slot).is_none() {
             return Err(VolumeError::Lost("it was left out meanwhile".into()));
         }
         self.adopt(record, nobody);
+        self.healing.forget(slot);
         writing.back = writing.back.with(slot);
         self.members.heed(others);
         let stored = self.store(&mut writing, Change::default(), nobody, "it failed when a server came back").await;
@@ -148,12 +158,12 @@ impl Core {
         self: &Arc<Core>,
         writing: &mut Writing,
         change: Change,
-        may_return: SlotSet,
+        away: SlotSet,
         reason: &str,
     ) -> Result<(), VolumeError> {
         let record = |lost| self.changed(Change { lost, ..change });
-        let lost = self.store_without(writing, change.lost, may_return, record).await?;
-        for slot in lost.iter().filter(|slot| !may_return.has(*slot)) {
+        let Dropped { all, may_return } = self.store_without(writing, change.lost, away, record).await?;
+        for slot in all.iter().filter(|slot| !may_return.has(*slot)) {
             self.log(Some(slot), &Event::MemberDropped { slot: slot.0, reason: reason.to_string() });
         }
         Ok(())
@@ -176,18 +186,17 @@ impl Core {
         let without = |lost| {
             without(&old, lost, &self.reachable_voters(&old, lost)).map_err(|shortage| shortage_words(&old, shortage))
         };
-        self.store_without(&mut writing, absent, SlotSet::default(), without).await
+        Ok(self.store_without(&mut writing, absent, SlotSet::default(), without).await?.all)
     }
 
-    /// Stores a record without `lost`, and without those that fail at that; returns all of them. Those in `may_return` are away
-    /// from then on.
+    /// Stores a record without `lost`, and without those that fail at that. Those of them in `away` are away from then on.
     async fn store_without(
         self: &Arc<Core>,
         writing: &mut Writing,
         mut lost: SlotSet,
-        may_return: SlotSet,
+        away: SlotSet,
         without: impl Fn(SlotSet) -> Result<Membership, VolumeError>,
-    ) -> Result<SlotSet, VolumeError> {
+    ) -> Result<Dropped, VolumeError> {
         loop {
             let mut record = without(lost)?;
             // What some voters may have binds whatever comes after it, so nobody is given a record that others will not take.
@@ -201,12 +210,16 @@ impl Core {
             let failed = self.store_record(&record, writing.back).await?;
             if failed.is_empty() {
                 writing.end(&self.members);
-                let away = may_return.and(lost);
+                let away = away.and(lost);
+                let may_return: SlotSet = away.iter().filter(|slot| self.broke_lately(*slot)).collect();
+                lost.iter().for_each(|slot| self.healing.forget(slot));
                 // What is acknowledged from here on, they miss.
-                away.iter().for_each(|slot| self.members.away.begin(slot));
+                away.iter().for_each(|slot| self.begin_away(slot));
                 self.adopt(record, away);
-                away.iter().for_each(|slot| drop(tokio::spawn(Arc::clone(self).bring_back(slot))));
-                return Ok(lost);
+                for slot in away.iter() {
+                    tokio::spawn(Arc::clone(self).bring_back(slot, !may_return.has(slot)));
+                }
+                return Ok(Dropped { all: lost, may_return });
             }
             lost = SlotSet(lost.0 | failed.0);
         }
@@ -251,6 +264,7 @@ impl Core {
             return Err(VolumeError::Lost("a server went away meanwhile".into()));
         }
         self.members.sit(slot, spare);
+        self.healing.forget(slot);
         self.adopt(record, SlotSet::default());
         Ok(())
     }

@@ -294,14 +294,19 @@ fn open_current<D: Disk>(stopped: Vec<Stopped<D>>, holder: &Holder) -> Result<Ve
     Ok(opened)
 }
 
-/// Makes a change on one stopped brick, as the owner that is in its label.
-pub fn change_alone(cluster: &Cluster, slot: usize, change: Change, now: Timestamp) -> Result<(), String> {
+/// Makes a change on one stopped brick, as the owner that is in its label, so many generations after the last one that it completed.
+pub fn change_alone(
+    cluster: &Cluster,
+    slot: usize,
+    (change, now): (Change, Timestamp),
+    later: u64,
+) -> Result<(), String> {
     let Stopped { disk, options, list } = stopped(cluster, slot);
     let brick = Brick::open(disk, options).map_err(|error| error.to_string())?;
     let BrickState::Labelled { label, holder: Some((holder, _)) } = state_of(&brick)? else {
         return Err("not held".into());
     };
-    let (epoch, generation) = (label.epoch, Generation(label.complete.0 + 1));
+    let (epoch, generation) = (label.epoch, Generation(label.complete.0 + later));
     let opened = Opened { slot: Slot(slot as u8), list, brick, epoch };
     opened.ask(&Request::Own { volume: label.volume, epoch, generation, holder, take_over: false })?;
     // What it knows of places it learns by looking.

@@ -169,7 +169,8 @@ impl<D: Disk> Brick<D> {
         next.label.epoch = epoch;
         next.holder = Some(holder.clone());
         next.boot.clone_from(&self.options.boot);
-        if !self.intact.load(Relaxed) {
+        let is_whole = self.intact.load(Relaxed);
+        if !is_whole {
             next.doubt = self.newest_waiting();
         }
         if next != present {
@@ -186,7 +187,7 @@ impl<D: Disk> Brick<D> {
         self.intact.store(true, Relaxed);
         self.heard_ms.store(now_ms, Relaxed);
         tracing::info!(epoch = epoch.0, generation = generation.0, host = holder.host, pid = holder.pid, "brick owned");
-        Ok(Reply::Owned { label: Box::new(label), before: present.holder })
+        Ok(Reply::Owned { label: Box::new(label), before: present.holder, is_whole })
     }
 
     /// The caller must not hold a guard of `standing`.

@@ -103,7 +103,7 @@ impl Assembly<'_> {
         };
         let response = candidate.conn.call(&own, Vec::new(), Vec::new(), false).await?;
         candidate.conn.set_session(session.clone());
-        let Reply::Owned { label, before } = response.reply else {
+        let Reply::Owned { label, before, .. } = response.reply else {
             return Err(CallError::Lost(nonsense().to_string().into()));
         };
         // Asked again, it says that we had it.

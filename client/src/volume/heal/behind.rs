@@ -13,33 +13,47 @@ pub(in crate::volume) type Place = (ObjectId, Name);
 
 /// Stripes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stripes {
+pub(in crate::volume) enum Stripes {
     /// These.
     Some(BTreeSet<u64>),
-    /// Any that the records tell of.
-    Any,
+    /// Any that the records tell of, and these, of which they do not.
+    Any(BTreeSet<u64>),
+    /// All that were ever written.
+    All,
 }
 
 impl Stripes {
+    /// Any that the records tell of.
+    pub(super) fn any() -> Stripes {
+        Stripes::Any(BTreeSet::new())
+    }
+
     fn add(&mut self, more: Stripes) {
-        match (self, more) {
-            (Stripes::Some(all), Stripes::Some(more)) => all.extend(more),
-            (one, Stripes::Any) => *one = Stripes::Any,
-            (Stripes::Any, _) => {}
-        }
+        let one = std::mem::replace(self, Stripes::All);
+        *self = match (one, more) {
+            (Stripes::All, _) | (_, Stripes::All) => Stripes::All,
+            (Stripes::Some(mut all), Stripes::Some(more)) => {
+                all.extend(more);
+                Stripes::Some(all)
+            }
+            (Stripes::Any(mut all) | Stripes::Some(mut all), Stripes::Any(more) | Stripes::Some(more)) => {
+                all.extend(more);
+                Stripes::Any(all)
+            }
+        };
     }
 
     fn touches(&self, first: u64, last: u64) -> bool {
         match self {
             Stripes::Some(all) => all.range(first..=last).next().is_some(),
-            Stripes::Any => true,
+            Stripes::Any(_) | Stripes::All => true,
         }
     }
 }
 
 /// What may differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Touched {
+pub(in crate::volume) struct Touched {
     /// Names that may name something else.
     pub(super) places: BTreeSet<Place>,
     /// Objects that may have other names.
@@ -104,12 +118,12 @@ impl Touched {
             }
             Change::Truncate { id, .. } => {
                 self.objects.insert(*id);
-                self.add_data(*id, Stripes::Any);
+                self.add_data(*id, Stripes::any());
             }
             Change::Punch { id, unit, count, .. } => {
                 self.objects.insert(*id);
                 let stripes = if *count > ONE_BY_ONE {
-                    Stripes::Any
+                    Stripes::any()
                 } else {
                     Stripes::Some((*unit..unit.saturating_add(*count)).collect())
                 };
@@ -136,7 +150,7 @@ impl Touched {
         }
     }
 
-    pub(super) fn add(&mut self, more: Touched) {
+    pub(in crate::volume) fn add(&mut self, more: Touched) {
         self.places.extend(more.places);
         self.renamed.extend(more.renamed);
         self.objects.extend(more.objects);
@@ -160,6 +174,16 @@ impl Touched {
         }
     }
 
+    /// Makes of what changes touched what a member may lack that has done some of them, and has everything else that was done until now:
+    /// the generations of its records say nothing of these changes, and what was made it may have.
+    pub(super) fn missed(mut self) -> Touched {
+        self.renamed.clear();
+        self.born.clear();
+        let any = self.data.values_mut().filter(|stripes| matches!(stripes, Stripes::Any(_)));
+        any.for_each(|stripes| *stripes = Stripes::All);
+        self
+    }
+
     /// Whether nothing differs.
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty() && self.objects.is_empty() && self.data.is_empty()
@@ -169,7 +193,7 @@ impl Touched {
     pub(super) fn len(&self) -> usize {
         let stripes = |stripes: &Stripes| match stripes {
             Stripes::Some(all) => all.len(),
-            Stripes::Any => 64,
+            Stripes::Any(_) | Stripes::All => 64,
         };
         self.places.len() + self.objects.len() + self.data.values().map(stripes).sum::<usize>()
     }

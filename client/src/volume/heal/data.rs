@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use net_raid_proto::ids::{Generation, ObjectId};
+use net_raid_proto::ids::ObjectId;
 use net_raid_proto::layout::Level;
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
 use tokio::time::{Instant, sleep};
@@ -49,7 +49,7 @@ impl Attempt<'_> {
                 }
                 self.check_open()?;
                 let left = self.equal_file(id, &stripes).await?;
-                if stripes == Stripes::Any && left.is_empty() {
+                if !matches!(stripes, Stripes::Some(_)) && left.is_empty() {
                     self.note_equal(id, |equal| equal.data = true);
                 }
                 Ok(left)
@@ -101,7 +101,7 @@ impl Attempt<'_> {
         if !left.is_empty() {
             again.add_data(id, Stripes::Some(left));
         }
-        if !units.is_empty() || *stripes == Stripes::Any {
+        if !units.is_empty() || !matches!(stripes, Stripes::Some(_)) {
             // The brick brings the digest of the file up to date, also where an earlier attempt wrote it.
             self.ask(Side::Target, &Request::Release { id }, &[]).await?.ok();
         }
@@ -115,9 +115,7 @@ impl Attempt<'_> {
     /// `None` when the member does not have the file yet.
     async fn behind_in(&self, entry: &Entry, stripes: &Stripes, end: u64) -> Result<Option<Vec<Behind>>> {
         if let Stripes::Some(units) = stripes {
-            let newest = Generation(u64::MAX);
-            let behind = |unit: &u64| Behind { unit: *unit, source: newest, blank: false };
-            return Ok(Some(units.range(..end).map(behind).collect()));
+            return Ok(Some(units.range(..end).map(|unit| Behind::any(*unit)).collect()));
         }
         let Some(target) = self.units_of(Side::Target, entry.id).await? else { return Ok(None) };
         let mut sources = Vec::new();
@@ -126,7 +124,16 @@ impl Attempt<'_> {
             let Some(runs) = self.units_of(Side::Source(slot), entry.id).await? else { return Ok(None) };
             sources.push(runs);
         }
-        let behind = units::behind(self.since, &sources, &target, end);
+        let behind = match stripes {
+            Stripes::All => units::written(&sources, &target, end),
+            Stripes::Any(more) | Stripes::Some(more) => {
+                let told = units::behind(self.since, &sources, &target, end);
+                let mut all: BTreeMap<u64, Behind> =
+                    more.range(..end).map(|unit| (*unit, Behind::any(*unit))).collect();
+                all.extend(told.into_iter().map(|behind| (behind.unit, behind)));
+                all.into_values().collect()
+            }
+        };
         tracing::debug!(slot = %self.slot, id = %entry.id, ?target, ?sources, end, ?behind, "units");
         Ok(Some(behind))
     }

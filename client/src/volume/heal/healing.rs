@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use net_raid_proto::ids::Slot;
+use net_raid_proto::ids::{BrickId, Generation, Slot};
 use net_raid_proto::message::{Change, Request};
 use tokio::time::sleep;
 
@@ -31,6 +31,41 @@ pub(in crate::volume) struct Healing {
     reset: AtomicU32,
     pub(super) closed: AtomicBool,
     pub(super) progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
+    missing: Mutex<BTreeMap<Slot, Missing>>,
+}
+
+/// What a brick that left is known to lack.
+#[derive(Debug, Clone)]
+pub(super) struct Missing {
+    brick: BrickId,
+    /// But for this it has everything up to this generation, if it has lost nothing since.
+    pub(super) since: Generation,
+    pub(super) touched: Touched,
+}
+
+/// More than this of one member is not kept in mind, roughly in requests.
+const MISSING_MAX: usize = 1 << 18;
+
+/// What changes touch.
+pub(in crate::volume) fn touched_by<'a>(
+    requests: impl Iterator<Item = &'a Request>,
+    paths: Option<&Arc<dyn PathSource>>,
+) -> Touched {
+    let mut touched = Touched::default();
+    let mut purged = Vec::new();
+    for request in requests {
+        let Request::Change { change, .. } = request else { continue };
+        touched.add_change(change);
+        if let Change::Purge { id } = change {
+            purged.push(*id);
+        }
+    }
+    if let Some(paths) = paths {
+        touched.locate(|id| paths.place_of(id));
+    }
+    touched.gone.retain(|id| paths.is_some_and(|paths| paths.has_one_name(*id)));
+    touched.gone.extend(purged);
+    touched
 }
 
 /// Keeps in mind what a change touches, until it is concluded.
@@ -48,23 +83,7 @@ impl Drop for Mark {
 impl Healing {
     /// A change begins.
     pub(in crate::volume) fn mark(&self, asks: &[Ask], paths: Option<&Arc<dyn PathSource>>) -> Mark {
-        let mut touched = Touched::default();
-        let changes = asks.iter().filter_map(|ask| match &ask.request {
-            Request::Change { change, .. } => Some(change),
-            _ => None,
-        });
-        let mut purged = Vec::new();
-        for change in changes {
-            touched.add_change(change);
-            if let Change::Purge { id } = change {
-                purged.push(*id);
-            }
-        }
-        if let Some(paths) = paths {
-            touched.locate(|id| paths.place_of(id));
-        }
-        touched.gone.retain(|id| paths.is_some_and(|paths| paths.has_one_name(*id)));
-        touched.gone.extend(purged);
+        let touched = touched_by(asks.iter().map(|ask| &ask.request), paths);
         let number = lock(&self.frontier).begin(touched);
         Mark { frontier: Arc::clone(&self.frontier), number }
     }
@@ -102,6 +121,24 @@ impl Healing {
     /// Whether a connection is new because it was reset.
     pub(in crate::volume) fn was_reset(&self, slot: Slot) -> bool {
         self.reset.fetch_and(!(1 << slot.0), Ordering::AcqRel) >> slot.0 & 1 == 1
+    }
+
+    /// Keeps in mind what a brick lacks that left, and has everything else up to a generation.
+    pub(in crate::volume) fn keep(&self, slot: Slot, brick: BrickId, since: Generation, touched: Touched) {
+        let touched = touched.missed();
+        if touched.len() <= MISSING_MAX {
+            lock(&self.missing).insert(slot, Missing { brick, since, touched });
+        }
+    }
+
+    /// Nothing is known of a member any more but what the record says.
+    pub(in crate::volume) fn forget(&self, slot: Slot) {
+        lock(&self.missing).remove(&slot);
+    }
+
+    /// What the brick that has a slot is known to lack.
+    pub(super) fn missing(&self, slot: Slot, brick: BrickId) -> Option<Missing> {
+        lock(&self.missing).get(&slot).filter(|missing| missing.brick == brick).cloned()
     }
 
     /// How far those are that are healed.

@@ -18,7 +18,11 @@ impl Attempt<'_> {
     pub(super) async fn settle_log(&self) -> Result<()> {
         // Changes that began before anything was kept in mind are concluded then.
         self.core.checkpoint().await.map_err(|error| Halt(error.to_string()))?;
-        self.asked(&Request::Complete { generation: self.since }).await?;
+        match self.missed {
+            // It left before the others were asked for that.
+            Some(_) => self.complete_up_to(self.since).await?,
+            None => drop(self.asked(&Request::Complete { generation: self.since }).await?),
+        }
         let mut dropped: Vec<Transaction> = Vec::new();
         let mut cuts = Vec::new();
         let (mut cursor, mut newest) = (0, Generation(0));

@@ -99,7 +99,7 @@ impl Attempt<'_> {
         };
         more.objects.extend([place.0, entry.id]);
         if entry.attr.kind == Kind::File {
-            more.add_data(entry.id, Stripes::Any);
+            more.add_data(entry.id, Stripes::any());
         }
         if !made {
             return Ok(Vec::new());
@@ -135,7 +135,7 @@ impl Attempt<'_> {
             first.places.insert(place.clone());
             first.objects.insert(found.id);
             if found.attr.kind == Kind::File {
-                first.add_data(found.id, Stripes::Any);
+                first.add_data(found.id, Stripes::any());
             }
             return Ok(first);
         }
@@ -269,7 +269,7 @@ impl Attempt<'_> {
         // It is looked after if this is interrupted, and the root has other times now.
         touched.places.insert(place);
         touched.objects.extend([ObjectId::ROOT, id]);
-        touched.add_data(id, Stripes::Any);
+        touched.add_data(id, Stripes::any());
         self.add(touched);
         let now = entry.attr.ctime;
         self.change(now, Change::Create { parent: ObjectId::ROOT, name: name.clone(), id, spec }, Bytes::new()).await?;

@@ -15,6 +15,13 @@ pub(super) struct Behind {
     pub(super) blank: bool,
 }
 
+impl Behind {
+    /// A unit of which the records are not asked.
+    pub(super) fn any(unit: u64) -> Behind {
+        Behind { unit, source: Generation(u64::MAX), blank: false }
+    }
+}
+
 /// Boundaries of runs: from a unit on, the generation; 0 where nothing was written.
 fn steps(runs: &[UnitRun]) -> BTreeMap<u64, u64> {
     let mut steps = BTreeMap::from([(0, 0)]);
@@ -40,11 +47,29 @@ const UNKNOWN: u64 = u64::MAX;
 /// not decided are taken back before, and units in which a cut was made are made holes, of which the generation says nothing
 /// ([`super::Attempt::settle_log`]).
 pub(super) fn behind(since: Generation, sources: &[Vec<UnitRun>], target: &[UnitRun], end: u64) -> Vec<Behind> {
-    let sources: Vec<BTreeMap<u64, u64>> = sources.iter().map(|runs| steps(runs)).collect();
     // A hole of before is like the others' of before.
     let says = |run: &&UnitRun| !run.hole || run.generation <= since;
-    let written: Vec<UnitRun> = target.iter().filter(says).copied().collect();
-    let target = steps(&written);
+    let target: Vec<UnitRun> = target.iter().filter(says).copied().collect();
+    differing(sources, &target, end, |source, own| match (source, own) {
+        (0, _) | (_, 0 | UNKNOWN) => true,
+        _ => source.max(own) > since.0 && source >= own,
+    })
+}
+
+/// The units below `end` that were ever written on any side.
+pub(super) fn written(sources: &[Vec<UnitRun>], target: &[UnitRun], end: u64) -> Vec<Behind> {
+    differing(sources, target, end, |_, _| true)
+}
+
+/// The units of which `differs` says so, given what the others and the member say where not both say nothing.
+fn differing(
+    sources: &[Vec<UnitRun>],
+    target: &[UnitRun],
+    end: u64,
+    differs: impl Fn(u64, u64) -> bool,
+) -> Vec<Behind> {
+    let sources: Vec<BTreeMap<u64, u64>> = sources.iter().map(|runs| steps(runs)).collect();
+    let target = steps(target);
     let mut bounds: Vec<u64> = sources.iter().chain([&target]).flat_map(|steps| steps.keys().copied()).collect();
     bounds.retain(|bound| *bound < end);
     bounds.sort_unstable();
@@ -54,12 +79,7 @@ pub(super) fn behind(since: Generation, sources: &[Vec<UnitRun>], target: &[Unit
         let until = bounds.get(index + 1).copied().unwrap_or(end);
         let source = sources.iter().map(|steps| at(steps, *first)).max().unwrap_or(0);
         let own = at(&target, *first);
-        let is_equal = match (source, own) {
-            (0, 0) => true,
-            (0, _) | (_, 0 | UNKNOWN) => false,
-            _ => source.max(own) <= since.0 || source < own,
-        };
-        if !is_equal {
+        if (source, own) != (0, 0) && differs(source, own) {
             let unit = |unit| Behind { unit, source: Generation(source), blank: own == 0 };
             all.extend((*first..until).map(unit));
         }

@@ -44,7 +44,9 @@ struct Both {
 impl Attempt<'_> {
     /// Everything that may differ, but for what changes meanwhile.
     pub(super) async fn walk(&self) -> Result<Touched> {
-        let mut walk = Walk::default();
+        let mut walk = Walk { found: self.missed.clone().unwrap_or_default(), ..Walk::default() };
+        self.heard(std::mem::take(&mut walk.found.seen));
+        self.look_at_missed(&mut walk).await?;
         walk.enter(ObjectId::ROOT);
         walk.found.objects.insert(ObjectId::ROOT);
         let outside = self.orphans(Side::Target).await?;
@@ -70,6 +72,24 @@ impl Attempt<'_> {
         let inner = walk.inner.into_iter().filter(|(_, id)| needed(id)).map(|(place, _)| place);
         walk.found.places.extend(inner);
         Ok(walk.found)
+    }
+
+    /// Directories that the member has at names of which it missed changes may be elsewhere by now, and be changed there.
+    async fn look_at_missed(&self, walk: &mut Walk) -> Result<()> {
+        let source = Side::Source(self.source()?);
+        let places: Vec<Place> = walk.found.places.iter().cloned().collect();
+        for places in places.chunks(TOGETHER) {
+            let looks = places.iter().map(async |place| {
+                futures_util::future::try_join(self.lookup(source, place), self.lookup(Side::Target, place)).await
+            });
+            for (here, there) in futures_util::future::try_join_all(looks).await? {
+                let Some(there) = there.filter(|there| there.attr.kind == Kind::Directory) else { continue };
+                if here.is_none_or(|here| here.id != there.id) {
+                    walk.misplaced.push(there.id);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A file that is open without a name is written to like others.
@@ -249,7 +269,7 @@ impl Walk {
         self.found.objects.insert(id);
         match kind {
             Kind::Directory => self.enter(id),
-            Kind::File => self.found.add_data(id, Stripes::Any),
+            Kind::File => self.found.add_data(id, Stripes::any()),
             _ => {}
         }
     }

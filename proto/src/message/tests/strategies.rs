@@ -380,7 +380,11 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         (vec(any::<(u64, u64)>(), 0..20), any::<bool>()).prop_map(|(ranges, more)| Reply::Ranges { ranges, more }),
         any::<u64>().prop_map(|logged| Reply::Written { logged }),
         (vec(log_entry(), 0..8), of(any::<u64>())).prop_map(|(entries, next)| Reply::Log { entries, next }),
-        (label(), of(holder())).prop_map(|(label, before)| Reply::Owned { label: Box::new(label), before }),
+        (label(), of(holder()), any::<bool>()).prop_map(|(label, before, is_whole)| Reply::Owned {
+            label: Box::new(label),
+            before,
+            is_whole
+        }),
         (vec(dir_entry(), 0..8), any::<(u64, u64)>(), of(any::<u64>())).prop_map(|(entries, (count, sum), next)| {
             Reply::Changed { entries, others: NameSum { count, sum }, next }
         }),

@@ -17,7 +17,7 @@ fn at(rig: &Rig, request: &Request, now_ms: u64) -> Answer {
 #[track_caller]
 fn owned(answer: &Answer) -> (Label, Option<Holder>) {
     match answer {
-        Ok(Reply::Owned { label, before }) => ((**label).clone(), before.clone()),
+        Ok(Reply::Owned { label, before, .. }) => ((**label).clone(), before.clone()),
         other => panic!("{other:?}"),
     }
 }

@@ -86,7 +86,7 @@ fn stripes_are_told_apart_until_a_cut_comes() {
     let cut = Change::Truncate { id: id(3), size: 1, brick_len: 1, mtime: None, mode: None };
     frontier.add(SLOT, touched(&cut));
     assert!(has(&frontier, (6, 8)));
-    assert_eq!(frontier.take(SLOT).data, BTreeMap::from([(id(3), Stripes::Any)]));
+    assert_eq!(frontier.take(SLOT).data, BTreeMap::from([(id(3), Stripes::Any(BTreeSet::from([4, 5, 9])))]));
 }
 
 #[test]
