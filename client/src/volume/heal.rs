@@ -20,6 +20,8 @@ mod log;
 mod names;
 mod peer;
 mod progress;
+mod read;
+mod together;
 mod units;
 mod walk;
 
@@ -98,6 +100,9 @@ struct Attempt<'a> {
     searches: AtomicBool,
     /// Changes pause.
     paused: AtomicBool,
+    begun: Instant,
+    /// It has come to files.
+    arrived: AtomicBool,
     progress: Arc<Progress>,
 }
 
@@ -135,6 +140,7 @@ impl Core {
 
     async fn heal(self: &Arc<Core>, slot: Slot, since: Generation) -> Result<()> {
         lock(&self.healing.frontier).open(slot);
+        lock(&self.healing.together).begin(slot);
         self.members.set_healing(slot, true);
         let attempt = Attempt {
             core: self,
@@ -148,6 +154,8 @@ impl Core {
             leaving: Mutex::default(),
             searches: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            begun: Instant::now(),
+            arrived: AtomicBool::new(false),
             progress: Arc::default(),
         };
         lock(&self.healing.progress).insert(slot, Arc::clone(&attempt.progress));
@@ -160,6 +168,8 @@ impl Core {
         self.healing.hold_back.store(0, Ordering::Relaxed);
         self.members.set_healing(slot, false);
         lock(&self.healing.frontier).close(slot);
+        lock(&self.healing.together).end(slot);
+        self.healing.handed_over.note();
         result
     }
 
@@ -237,7 +247,6 @@ async fn keep(core: Weak<Core>, slot: Slot) {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<()> {
-        let begun = Instant::now();
         self.settle_log().await?;
         let found = self.walk().await?;
         self.add(found);
@@ -275,7 +284,7 @@ impl Attempt<'_> {
                         slot: self.slot.0,
                         files: files.load(Ordering::Relaxed),
                         bytes: bytes.load(Ordering::Relaxed),
-                        seconds: begun.elapsed().as_secs(),
+                        seconds: self.begun.elapsed().as_secs(),
                     },
                 );
                 Ok(())

@@ -13,8 +13,10 @@ use super::CatchUpProgress;
 use super::behind::{Frontier, Touched};
 use super::lock;
 use super::progress::Progress;
+use super::together::Together;
 use crate::conn::Conn;
 use crate::volume::PathSource;
+use crate::volume::changes::Changes;
 use crate::volume::fanout::Ask;
 
 /// Changes are held back for as long as this, in microseconds.
@@ -25,6 +27,9 @@ const HOLD_MAX: u64 = 20_000;
 #[derive(Default)]
 pub(in crate::volume) struct Healing {
     pub(super) frontier: Arc<Mutex<Frontier>>,
+    pub(super) together: Mutex<Together>,
+    /// What one has read for others, or gave up to read.
+    pub(super) handed_over: Changes,
     /// Microseconds that each change waits, so that a member gets on faster than others write.
     pub(super) hold_back: AtomicU64,
     /// Slots whose connections were reset.
