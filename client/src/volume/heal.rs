@@ -24,6 +24,7 @@ mod read;
 mod together;
 mod units;
 mod walk;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -313,6 +314,9 @@ impl Attempt<'_> {
         self.add(Touched { places: more.places, ..Touched::default() });
         let again = self.equal_attributes(objects, &rest.data).await?;
         self.add(again);
+        if until.is_none() {
+            self.arrive().await;
+        }
         let again = self.equal_data(rest.data, until).await?;
         self.add(again);
         Ok(())

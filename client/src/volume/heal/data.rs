@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use net_raid_proto::ids::{Generation, ObjectId, Slot};
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
 use tokio::time::{Instant, sleep};
 
 use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
+use super::read::Pass;
 use super::together::Run;
 use super::units::{self, Behind};
 use super::{Attempt, Halt, Result, lock};
@@ -19,8 +20,6 @@ use crate::layout::UNIT;
 use crate::volume::File;
 use crate::volume::read::digests_of;
 
-/// Files that are seen to at the same time.
-const FILES: usize = 8;
 /// Units that are written with one request, few because what users ask for waits behind them, and requests of one file at the
 /// same time.
 const RUN: usize = 4;
@@ -38,29 +37,43 @@ impl Attempt<'_> {
         until: Option<Instant>,
     ) -> Result<Touched> {
         let mut again = Touched::default();
-        let pass = self.pass(files.keys().copied(), until.is_none()).await;
-        let mut done = stream::iter(std::iter::from_fn(|| pass.next_file()))
-            .map(async |id| {
-                let stripes = &files[&id];
-                let left = if until.is_some_and(|until| Instant::now() > until) {
-                    let mut left = Touched::default();
-                    left.add_data(id, stripes.clone());
-                    left
-                } else {
-                    self.check_open()?;
-                    self.equal_file(id, stripes).await?
-                };
-                if *stripes == Stripes::Any && left.is_empty() {
-                    self.note_equal(id, |equal| equal.data = true);
-                }
-                pass.end_file(id);
-                Ok::<_, Halt>(left)
-            })
-            .buffer_unordered(FILES);
-        while let Some(left) = done.try_next().await? {
-            again.add(left);
+        let mut opened = self.core.healing.opened.watch();
+        let pass = self.pass(files.keys().copied());
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while let Some(id) = pass.next_file(under_way.len()) {
+                under_way.push(self.equal_in_pass(&pass, id, &files[&id], until));
+            }
+            tokio::select! {
+                biased;
+                left = under_way.next() => match left {
+                    Some(left) => again.add(left?),
+                    None => return Ok(again),
+                },
+                () = opened.changed() => {}
+            }
         }
-        Ok(again)
+    }
+
+    async fn equal_in_pass(
+        &self,
+        pass: &Pass<'_>,
+        id: ObjectId,
+        stripes: &Stripes,
+        until: Option<Instant>,
+    ) -> Result<Touched> {
+        let mut left = Touched::default();
+        if until.is_some_and(|until| Instant::now() > until) {
+            left.add_data(id, stripes.clone());
+        } else {
+            self.check_open()?;
+            left = self.equal_file(id, stripes).await?;
+            if *stripes == Stripes::Any && left.is_empty() {
+                self.note_equal(id, |equal| equal.data = true);
+            }
+        }
+        pass.end_file(id);
+        Ok(left)
     }
 
     async fn equal_file(&self, id: ObjectId, stripes: &Stripes) -> Result<Touched> {
@@ -139,6 +152,7 @@ impl Attempt<'_> {
     /// Copies consecutive units. `false` when they are being changed just now.
     async fn copy(&self, file: &File, run: &[Behind]) -> Result<bool> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(true) };
+        self.after_wanted(file.id).await;
         // Who waits for the end of it waits for nothing else.
         let in_haste = self.is_paused() || self.core.healing.holds_back() || self.core.config.fast;
         let _copying = match in_haste {

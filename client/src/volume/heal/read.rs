@@ -21,6 +21,8 @@ use crate::volume::File;
 use crate::volume::gather::Gathered;
 use crate::volume::plan::StripeNeed;
 
+/// Files that are seen to at the same time, and as many again of those that users opened.
+const FILES: usize = 8;
 /// Before the first file a member waits for others for as long as it took to come here, but no longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -31,13 +33,16 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// The file to see to next.
-    pub(super) fn next_file(&self) -> Option<ObjectId> {
-        lock(&self.healing.together).next_file(self.slot)
+    /// The file to see to next, while so many are under way. What users opened waits for none of them.
+    pub(super) fn next_file(&self, under_way: usize) -> Option<ObjectId> {
+        let mut together = lock(&self.healing.together);
+        let first = if under_way < 2 * FILES { together.first_file(self.slot) } else { None };
+        first.or_else(|| if under_way < FILES { together.next_file(self.slot) } else { None })
     }
 
     pub(super) fn end_file(&self, id: ObjectId) {
         lock(&self.healing.together).end_file(self.slot, id);
+        self.healing.handed_over.note();
     }
 }
 
@@ -86,17 +91,28 @@ impl Healing {
 }
 
 impl Attempt<'_> {
-    /// Begins to go through files. What is behind was taken before. `patient`: the first time, waits a little for who comes soon.
-    pub(super) async fn pass(&self, files: impl Iterator<Item = ObjectId>, patient: bool) -> Pass<'_> {
-        let healing = &*self.core.healing;
-        lock(&healing.together).enter(self.slot, files);
+    /// Has come to files, and waits a little, the first time, for who comes soon.
+    pub(super) async fn arrive(&self) {
+        let healing = &self.core.healing;
+        lock(&healing.together).arrive(self.slot);
         healing.handed_over.note();
-        let pass = Pass { healing, slot: self.slot };
-        if patient && !self.arrived.swap(true, Ordering::Relaxed) {
-            let wait = self.begun.elapsed().min(WAIT_MAX);
-            let _ = timeout(wait, healing.all_arrived()).await;
+        if !self.arrived.swap(true, Ordering::Relaxed) {
+            let _ = timeout(self.begun.elapsed().min(WAIT_MAX), healing.all_arrived()).await;
         }
-        pass
+    }
+
+    /// Begins to go through files. What is behind was taken before.
+    pub(super) fn pass(&self, files: impl Iterator<Item = ObjectId>) -> Pass<'_> {
+        lock(&self.core.healing.together).enter(self.slot, files);
+        Pass { healing: &self.core.healing, slot: self.slot }
+    }
+
+    /// Waits until files that users opened were seen to, if this is none of them.
+    pub(super) async fn after_wanted(&self, id: ObjectId) {
+        let mut seen = self.core.healing.handed_over.watch();
+        while lock(&self.core.healing.together).is_later(self.slot, id) {
+            seen.changed().await;
+        }
     }
 
     /// What the member's units of a run are to hold, whole blocks; nothing where its file ends before.

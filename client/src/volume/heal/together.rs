@@ -14,6 +14,7 @@ use bytes::Bytes;
 use net_raid_proto::ids::{ObjectId, Slot};
 
 use super::units::Behind;
+use super::wanted::Wanted;
 
 /// Units that are read, or were, for members that have not taken them yet, at most: 32 MiB.
 const KEPT_MAX: usize = 512;
@@ -28,6 +29,8 @@ pub(super) type Stripe = (ObjectId, u64);
 pub(super) struct Together {
     /// Members that have not come to any files yet.
     arriving: BTreeSet<Slot>,
+    /// What users opened since a member is being healed.
+    wanted: BTreeMap<Slot, Wanted>,
     passes: BTreeMap<Slot, Pass>,
     kept: BTreeMap<Stripe, BTreeMap<Slot, Kept>>,
     units: usize,
@@ -41,6 +44,8 @@ struct Pass {
     number: u64,
     left: BTreeSet<ObjectId>,
     begun: BTreeMap<ObjectId, Course>,
+    /// What users opened of these.
+    first: BTreeSet<ObjectId>,
     last: ObjectId,
 }
 
@@ -89,11 +94,18 @@ impl Together {
     /// A member is being healed, and will go through files.
     pub(super) fn begin(&mut self, slot: Slot) {
         self.arriving.insert(slot);
+        self.wanted.insert(slot, Wanted::default());
+    }
+
+    /// A member has come to its files.
+    pub(super) fn arrive(&mut self, slot: Slot) {
+        self.arriving.remove(&slot);
     }
 
     /// It is not any more.
     pub(super) fn end(&mut self, slot: Slot) {
-        self.arriving.remove(&slot);
+        self.arrive(slot);
+        self.wanted.remove(&slot);
         self.leave(slot);
     }
 
@@ -104,8 +116,9 @@ impl Together {
 
     /// A member begins to go through files. It has taken what was behind just before.
     pub(super) fn enter(&mut self, slot: Slot, files: impl Iterator<Item = ObjectId>) {
-        self.end(slot);
-        let pass = Pass { number: self.number(), left: files.collect(), begun: BTreeMap::new(), last: ObjectId(0) };
+        self.leave(slot);
+        let (number, left, last) = (self.number(), files.collect(), ObjectId(0));
+        let pass = Pass { number, left, begun: BTreeMap::new(), first: BTreeSet::new(), last };
         self.passes.insert(slot, pass);
     }
 
@@ -119,6 +132,31 @@ impl Together {
     pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// A user opened a file: whoever is healed sees to it first.
+    pub(super) fn want(&mut self, id: ObjectId) {
+        self.wanted.values_mut().for_each(|wanted| wanted.note(id));
+    }
+
+    /// What users opened and a member did not see to yet.
+    pub(super) fn wanted(&mut self, slot: Slot) -> Option<&mut Wanted> {
+        self.wanted.get_mut(&slot)
+    }
+
+    /// A file that a member is to see to at once.
+    pub(super) fn first_file(&mut self, slot: Slot) -> Option<ObjectId> {
+        let (pass, wanted) = (self.passes.get_mut(&slot)?, self.wanted.get_mut(&slot)?);
+        let id = wanted.next_of(&pass.left)?;
+        pass.left.remove(&id);
+        pass.begun.insert(id, Course::default());
+        pass.first.insert(id);
+        Some(id)
+    }
+
+    /// Whether a file is to wait for others that come first.
+    pub(super) fn is_later(&self, slot: Slot, id: ObjectId) -> bool {
+        self.passes.get(&slot).is_some_and(|pass| !pass.first.is_empty() && !pass.first.contains(&id))
     }
 
     /// The file that a member sees to next.
@@ -146,6 +184,7 @@ impl Together {
     pub(super) fn end_file(&mut self, slot: Slot, id: ObjectId) {
         let Some(pass) = self.passes.get_mut(&slot) else { return };
         pass.begun.remove(&id);
+        pass.first.remove(&id);
         self.forget(slot, (id, 0), (id, u64::MAX));
     }
 

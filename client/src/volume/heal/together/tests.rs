@@ -173,14 +173,47 @@ fn who_has_not_come_to_files_yet_is_known() {
     let mut together = Together::default();
     together.begin(ONE);
     together.begin(TWO);
-    together.enter(ONE, (0..9).map(id));
+    together.arrive(ONE);
     assert!(together.others_arrive());
-    together.enter(TWO, (0..9).map(id));
+    together.arrive(TWO);
     assert!(!together.others_arrive());
     // One that goes before.
-    together.leave(TWO);
-    assert!(!together.others_arrive());
     together.begin(TWO);
     together.end(TWO);
     assert!(!together.others_arrive());
+}
+
+/// Before all else, and what is under way waits for it.
+#[test]
+fn what_a_user_opens_comes_first() {
+    let mut together = Together::default();
+    together.want(id(4));
+    together.begin(ONE);
+    together.enter(ONE, (0..9).map(id));
+    assert_eq!(together.first_file(ONE), None, "nobody was healed then");
+    assert_eq!(files(&mut together, ONE, 2), [0, 1]);
+    [1, 7, 99, 7].into_iter().for_each(|number| together.want(id(number)));
+    assert_eq!(together.first_file(ONE), Some(id(7)), "what is under way, or is none of these, is left alone");
+    assert_eq!(together.first_file(ONE), None);
+    assert!(together.is_later(ONE, id(0)) && !together.is_later(ONE, id(7)));
+    together.end_file(ONE, id(7));
+    assert!(!together.is_later(ONE, id(0)));
+    assert_eq!(files(&mut together, ONE, 9), [2, 3, 4, 5, 6, 8]);
+}
+
+/// The latest ones are remembered; one that was forgotten may be opened again.
+#[test]
+fn users_who_open_many_files_are_not_all_remembered() {
+    let mut together = Together::default();
+    together.begin(ONE);
+    together.enter(ONE, (0..200).map(id));
+    (0..70).chain([69, 0]).for_each(|number| together.want(id(number)));
+    let first: Vec<u64> = std::iter::from_fn(|| together.first_file(ONE)).map(|id| id.0 & 0xff).collect();
+    let expected: Vec<u64> = (7..70).chain([0]).collect();
+    assert_eq!(first, expected);
+    together.end(ONE);
+    together.want(id(99));
+    together.begin(ONE);
+    together.enter(ONE, (0..200).map(id));
+    assert_eq!(together.first_file(ONE), None, "it is another attempt");
 }
