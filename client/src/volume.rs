@@ -166,6 +166,13 @@ impl Volume {
         self.core.layout
     }
 
+    /// A user opens a file: what a member that is healed misses of it is made up for before all else.
+    pub fn opened(&self, id: ObjectId) {
+        if !self.core.members.healing().is_empty() {
+            self.core.healing.want(id);
+        }
+    }
+
     /// Finds a name (on all members together).
     ///
     /// # Errors

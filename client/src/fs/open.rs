@@ -46,6 +46,7 @@ impl Fs {
         let inode = self.inode(id).await?;
         inode.file()?;
         let handle = self.new_handle(&inode, flags)?;
+        self.volume.opened(id);
         if flags & libc::O_TRUNC == 0 {
             return Ok(handle);
         }

@@ -20,8 +20,11 @@ mod log;
 mod names;
 mod peer;
 mod progress;
+mod read;
+mod together;
 mod units;
 mod walk;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +42,8 @@ use super::fanout::{Ask, Outcome};
 use crate::conn::LinkState;
 use crate::events::Event;
 use crate::layout::SlotSet;
-use behind::Place;
 pub(super) use behind::Touched;
+use behind::{Place, Stripes};
 pub(super) use healing::{Healing, touched_by};
 use peer::{Places, Side};
 pub use progress::CatchUpProgress;
@@ -102,6 +105,9 @@ struct Attempt<'a> {
     searches: AtomicBool,
     /// Changes pause.
     paused: AtomicBool,
+    begun: Instant,
+    /// It has come to files.
+    arrived: AtomicBool,
     progress: Arc<Progress>,
 }
 
@@ -143,6 +149,7 @@ impl Core {
         let missing = self.healing.missing(slot, brick).filter(|_| !self.members.conn(slot).has_lost());
         let (since, missed) = missing.map_or((since, None), |missing| (missing.since, Some(missing.touched)));
         lock(&self.healing.frontier).open(slot);
+        lock(&self.healing.together).begin(slot);
         self.members.set_healing(slot, true);
         let attempt = Attempt {
             core: self,
@@ -157,6 +164,8 @@ impl Core {
             leaving: Mutex::default(),
             searches: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            begun: Instant::now(),
+            arrived: AtomicBool::new(false),
             progress: Arc::default(),
         };
         lock(&self.healing.progress).insert(slot, Arc::clone(&attempt.progress));
@@ -169,6 +178,8 @@ impl Core {
         self.healing.hold_back.store(0, Ordering::Relaxed);
         self.members.set_healing(slot, false);
         lock(&self.healing.frontier).close(slot);
+        lock(&self.healing.together).end(slot);
+        self.healing.handed_over.note();
         result
     }
 
@@ -246,7 +257,6 @@ async fn keep(core: Weak<Core>, slot: Slot) {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<()> {
-        let begun = Instant::now();
         self.settle_log().await?;
         let found = self.walk().await?;
         self.add(found);
@@ -284,7 +294,7 @@ impl Attempt<'_> {
                         slot: self.slot.0,
                         files: files.load(Ordering::Relaxed),
                         bytes: bytes.load(Ordering::Relaxed),
-                        seconds: begun.elapsed().as_secs(),
+                        seconds: self.begun.elapsed().as_secs(),
                     },
                 );
                 Ok(())
@@ -313,6 +323,9 @@ impl Attempt<'_> {
         self.add(Touched { places: more.places, ..Touched::default() });
         let again = self.equal_attributes(objects, &rest.data).await?;
         self.add(again);
+        if until.is_none() {
+            self.arrive().await;
+        }
         let again = self.equal_data(rest.data, until).await?;
         self.add(again);
         Ok(())
@@ -366,6 +379,15 @@ impl Attempt<'_> {
 
     fn left(&self) -> usize {
         lock(&self.core.healing.frontier).len(self.slot)
+    }
+
+    /// Stripes of a file that may be behind: any that the records tell of, and what is known besides.
+    fn any_of(&self, id: ObjectId) -> Stripes {
+        let mut stripes = Stripes::any();
+        if let Some(missed) = self.missed.as_ref().and_then(|missed| missed.data.get(&id)) {
+            stripes.add(missed.clone());
+        }
+        stripes
     }
 
     fn add(&self, touched: Touched) {

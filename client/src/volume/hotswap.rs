@@ -28,18 +28,20 @@ const SPARE_ANSWERS: Duration = Duration::from_secs(10);
 struct Absences(Vec<Option<Instant>>);
 
 impl Absences {
-    /// Takes note of who is out of reach now; returns who has been for `patience`.
-    fn note(&mut self, gone: SlotSet, patience: Duration) -> SlotSet {
+    /// Takes note of who is out of reach now; returns who has been for `patience`, but nobody while another one will have been within
+    /// `soon`: spares that begin together share what they read.
+    fn note(&mut self, gone: SlotSet, patience: Duration, soon: Duration) -> SlotSet {
         let now = Instant::now();
-        let mut due = SlotSet::default();
         for (since, slot) in self.0.iter_mut().zip(0..) {
-            let slot = Slot(slot);
-            *since = gone.has(slot).then(|| since.unwrap_or(now));
-            if since.is_some_and(|since| now.duration_since(since) >= patience) {
-                due = due.with(slot);
-            }
+            *since = gone.has(Slot(slot)).then(|| since.unwrap_or(now));
         }
-        due
+        let due = self.due(now, patience);
+        if self.due(now + soon, patience) == due { due } else { SlotSet::EMPTY }
+    }
+
+    fn due(&self, now: Instant, patience: Duration) -> SlotSet {
+        let slots = self.0.iter().zip(0..).map(|(since, slot)| (since, Slot(slot)));
+        slots.filter(|(since, _)| since.is_some_and(|since| now - since >= patience)).map(|(_, slot)| slot).collect()
     }
 }
 
@@ -64,25 +66,36 @@ impl Core {
         if !current.is_empty() && self.drop_members(current, "it was out of reach").await.is_err() {
             return;
         }
+        let mut found: Vec<(Slot, &Seat, BrickId)> = Vec::new();
         for slot in due.iter() {
-            if let Some((spare, brick)) = self.find_spare(refused).await {
-                // Before anybody else can do anything with it.
-                let states = spare.conn.watch();
-                match self.replace(slot, spare, brick).await {
-                    Ok(()) => {
-                        self.follow_member(slot, states);
-                        self.log(Some(slot), &Event::RebuildStarted { slot: slot.0 });
-                        self.members.changed.note();
-                    }
-                    Err(error) => tracing::warn!(volume = self.config.name, %slot, %error, "no spare takes the slot"),
-                }
+            let Some((spare, brick)) = self.find_spare(&found, refused).await else { break };
+            found.push((slot, spare, brick));
+        }
+        let mut begun = Vec::new();
+        for (slot, spare, brick) in found {
+            // Before anybody else can do anything with it.
+            let states = spare.conn.watch();
+            match self.replace(slot, spare, brick).await {
+                Ok(()) => begun.push((slot, states)),
+                Err(error) => tracing::warn!(volume = self.config.name, %slot, %error, "no spare takes the slot"),
             }
+        }
+        for (slot, states) in begun {
+            self.follow_member(slot, states);
+            self.log(Some(slot), &Event::RebuildStarted { slot: slot.0 });
+            self.members.changed.note();
         }
     }
 
-    /// The first spare that can be had; others are told of, once.
-    async fn find_spare(&self, refused: &mut Vec<(BrickId, String)>) -> Option<(&Seat, BrickId)> {
-        for seat in self.members.everybody().filter(|seat| self.members.slot_of(seat).is_none()) {
+    /// The first spare that can be had, but for those that were `found`; others are told of, once.
+    async fn find_spare(
+        &self,
+        found: &[(Slot, &Seat, BrickId)],
+        refused: &mut Vec<(BrickId, String)>,
+    ) -> Option<(&Seat, BrickId)> {
+        let is_found = |seat: &Seat| found.iter().any(|(_, found, _)| std::ptr::eq(*found, seat));
+        let spares = self.members.everybody().filter(|seat| self.members.slot_of(seat).is_none() && !is_found(seat));
+        for seat in spares {
             let LinkState::Up(state) = seat.conn.state() else { continue };
             let prepared = timeout(SPARE_ANSWERS, self.prepare(seat, &state)).await;
             let (brick, why) = match prepared {
@@ -189,9 +202,34 @@ async fn keep(core: Weak<Core>, mut absences: Absences, every: Duration) {
         if core.members.is_offline() {
             continue;
         }
-        let due = absences.note(core.gone(), core.timeout());
+        let due = absences.note(core.gone(), core.timeout(), every);
         if !due.is_empty() {
             core.fill_seats(due, &mut refused).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who has been gone for nearly as long is waited for, so that both spares begin at once; nobody else is.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_due_soon_is_waited_for() {
+        let (patience, soon, second) = (Duration::from_secs(60), Duration::from_secs(1), Duration::from_secs(1));
+        let slots = |numbers: &[u8]| -> SlotSet { numbers.iter().map(|number| Slot(*number)).collect() };
+        let mut absences = Absences(vec![None; 5]);
+        let mut note = async |gone: &[u8], after: Duration| {
+            tokio::time::advance(after).await;
+            absences.note(slots(gone), patience, soon)
+        };
+        assert_eq!(note(&[1], Duration::ZERO).await, slots(&[]));
+        assert_eq!(note(&[1, 3], second).await, slots(&[]));
+        assert_eq!(note(&[1, 2, 3], second).await, slots(&[]));
+        // Slot 2 is back meanwhile, slot 4 goes much later.
+        assert_eq!(note(&[1, 3], second).await, slots(&[]));
+        assert_eq!(note(&[1, 3, 4], second * 20).await, slots(&[]));
+        assert_eq!(note(&[1, 3, 4], second * 37).await, slots(&[]));
+        assert_eq!(note(&[1, 3, 4], second).await, slots(&[1, 3]));
     }
 }

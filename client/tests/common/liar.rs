@@ -43,6 +43,7 @@ pub struct Script {
     pub bad_records: AtomicU32,
     /// Reads and looks are not answered while this is true; everything else is.
     pub slow_reads: AtomicBool,
+    slow_writes: AtomicBool,
     held: Mutex<Held>,
     let_go: Condvar,
 }
@@ -51,6 +52,8 @@ pub struct Script {
 #[derive(Default)]
 struct Held {
     all: bool,
+    /// Writes.
+    writes: bool,
     /// Looks at what changed in this directory.
     directory: Option<ObjectId>,
 }
@@ -71,6 +74,7 @@ impl Script {
             full_checkpoints,
             bad_records,
             slow_reads: AtomicBool::new(false),
+            slow_writes: AtomicBool::new(false),
             held,
             let_go,
         })
@@ -83,6 +87,7 @@ impl Script {
             Request::Read { .. } | Request::GetAttr { .. } | Request::Lookup { .. } | Request::ReadDir { .. } => {
                 self.slow_reads.load(Ordering::SeqCst)
             }
+            Request::Change { change: Change::Write { .. }, .. } => self.slow_writes.load(Ordering::SeqCst),
             _ => false,
         }
     }
@@ -90,6 +95,13 @@ impl Script {
     /// Checkpoints, and reads where these are slow, are not answered while this is true.
     pub fn hold(&self, held: bool) {
         self.held.lock().unwrap().all = held;
+        self.let_go.notify_all();
+    }
+
+    /// Writes are not made while this is true.
+    pub fn hold_writes(&self, held: bool) {
+        self.slow_writes.fetch_or(held, Ordering::SeqCst);
+        self.held.lock().unwrap().writes = held;
         self.let_go.notify_all();
     }
 
@@ -102,6 +114,7 @@ impl Script {
     fn wait(&self, request: &Request) {
         let is_held = |held: &mut Held| match request {
             Request::ReadChanged { id, .. } => held.directory == Some(*id),
+            Request::Change { .. } => held.writes,
             _ => held.all,
         };
         let held = self.held.lock().unwrap();

@@ -117,31 +117,43 @@ impl<'a> Driver<'a> {
         self.all_times = false;
         // Those that stayed away at the mount.
         self.cluster.nodes.iter().filter(|node| !node.is_running()).for_each(|node| node.start());
-        let mut last = usize::MAX;
+        let servers = self.cluster.config.servers.len();
+        let mut last: Vec<usize> = Vec::new();
         for _ in 0..absences {
-            let servers = self.cluster.config.servers.len();
-            let slot = (0..).map(|_| self.rng.below(servers as u64) as usize).find(|slot| *slot != last).expect("some");
-            last = slot;
+            // Where the level bears it, two are healed at the same time, now and then.
+            let many = if self.redundancy > 1 && self.rng.one_in(2) { 2 } else { 1 };
+            let mut slots = Vec::new();
+            while slots.len() < many {
+                let slot = self.rng.below(servers as u64) as usize;
+                if slots.contains(&slot) || many == 1 && last.contains(&slot) {
+                    continue;
+                }
+                slots.push(slot);
+            }
             // Those that were interrupted too often are left alone for a while, and miss what is written then.
             let all_count = |driver: &Self| (0..servers).all(|slot| !driver.is_lost(slot));
-            self.work_until(all_count, "waits for others that do not come back", slot).await;
-            let dropped = self.count("member dropped");
-            self.cluster.nodes[slot].kill_and_wait().await;
-            self.work_until(|driver| driver.count("member dropped") > dropped, "was not dropped", slot).await;
+            self.work_until(all_count, "waits for others that do not come back", slots[0]).await;
+            for slot in &slots {
+                let dropped = self.count("member dropped");
+                self.cluster.nodes[*slot].kill_and_wait().await;
+                self.work_until(|driver| driver.count("member dropped") > dropped, "was not dropped", *slot).await;
+            }
             for _ in 0..self.rng.below(60) {
                 self.next(None).await;
                 self.forget_some();
             }
             self.verify().await;
-            let caught_up = self.count("member caught up");
-            self.cluster.nodes[slot].start();
+            slots.iter().for_each(|slot| self.cluster.nodes[*slot].start());
             while self.rng.one_in(2) {
                 let until = Instant::now() + Duration::from_millis(self.rng.below(60));
+                let slot = slots[self.rng.below(many as u64) as usize];
                 self.work_until(|_| Instant::now() > until, "", slot).await;
                 self.cluster.nodes[slot].kill_and_wait().await;
                 self.cluster.nodes[slot].start();
             }
-            self.work_until(|driver| driver.count("member caught up") > caught_up, "was not caught up", slot).await;
+            let all_count = |driver: &Self| !slots.iter().any(|slot| driver.is_behind(*slot));
+            self.work_until(all_count, "was not caught up", slots[0]).await;
+            last = slots;
         }
     }
 

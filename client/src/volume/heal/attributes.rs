@@ -28,12 +28,18 @@ impl Attempt<'_> {
         let mut again = Touched::default();
         let objects: Vec<ObjectId> = objects.into_iter().collect();
         for ids in objects.chunks(TOGETHER) {
-            let equal =
-                futures_util::future::try_join_all(ids.iter().map(|id| self.equal_object(*id, data.contains_key(id))))
-                    .await?;
-            again.objects.extend(ids.iter().zip(equal).filter(|(_, equal)| !equal).map(|(id, _)| *id));
+            again.add(self.see_to_wanted().await?);
+            again.add(self.equal_objects(ids, data).await?);
         }
         Ok(again)
+    }
+
+    /// The same for a few objects.
+    pub(super) async fn equal_objects(&self, ids: &[ObjectId], data: &BTreeMap<ObjectId, Stripes>) -> Result<Touched> {
+        let equal = ids.iter().map(|id| self.equal_object(*id, data.contains_key(id)));
+        let equal = futures_util::future::try_join_all(equal).await?;
+        let again = ids.iter().zip(equal).filter(|(_, equal)| !equal).map(|(id, _)| *id).collect();
+        Ok(Touched { objects: again, ..Touched::default() })
     }
 
     /// `false` when the member does not have it yet, or by other names.

@@ -28,7 +28,7 @@ impl Stripes {
         Stripes::Any(BTreeSet::new())
     }
 
-    fn add(&mut self, more: Stripes) {
+    pub(super) fn add(&mut self, more: Stripes) {
         let one = std::mem::replace(self, Stripes::All);
         *self = match (one, more) {
             (Stripes::All, _) | (_, Stripes::All) => Stripes::All,

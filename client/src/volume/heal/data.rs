@@ -5,24 +5,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use net_raid_proto::ids::ObjectId;
-use net_raid_proto::layout::Level;
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
+use net_raid_proto::ids::{ObjectId, Slot};
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
 use tokio::time::{Instant, sleep};
 
 use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
+use super::read::Pass;
+use super::together::Run;
 use super::units::{self, Behind};
-use super::{Attempt, Halt, Result};
-use crate::layout::{BLOCK, UNIT};
+use super::{Attempt, Halt, Result, lock};
+use crate::layout::UNIT;
 use crate::volume::File;
-use crate::volume::gather::Gathered;
-use crate::volume::plan::StripeNeed;
 use crate::volume::read::digests_of;
 
-/// Files that are seen to at the same time.
-const FILES: usize = 8;
 /// Units that are written with one request, few because what users ask for waits behind them, and requests of one file at the
 /// same time.
 const RUN: usize = 4;
@@ -40,25 +37,43 @@ impl Attempt<'_> {
         until: Option<Instant>,
     ) -> Result<Touched> {
         let mut again = Touched::default();
-        let mut done = stream::iter(files)
-            .map(async |(id, stripes)| {
-                if until.is_some_and(|until| Instant::now() > until) {
-                    let mut again = Touched::default();
-                    again.add_data(id, stripes);
-                    return Ok(again);
-                }
-                self.check_open()?;
-                let left = self.equal_file(id, &stripes).await?;
-                if !matches!(stripes, Stripes::Some(_)) && left.is_empty() {
-                    self.note_equal(id, |equal| equal.data = true);
-                }
-                Ok(left)
-            })
-            .buffer_unordered(FILES);
-        while let Some(left) = done.try_next().await? {
-            again.add(left);
+        let mut opened = self.core.healing.opened.watch();
+        let pass = self.pass(files.keys().copied());
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while let Some(id) = pass.next_file(under_way.len()) {
+                under_way.push(self.equal_in_pass(&pass, id, &files[&id], until));
+            }
+            tokio::select! {
+                biased;
+                left = under_way.next() => match left {
+                    Some(left) => again.add(left?),
+                    None => return Ok(again),
+                },
+                () = opened.changed() => {}
+            }
         }
-        Ok(again)
+    }
+
+    async fn equal_in_pass(
+        &self,
+        pass: &Pass<'_>,
+        id: ObjectId,
+        stripes: &Stripes,
+        until: Option<Instant>,
+    ) -> Result<Touched> {
+        let mut left = Touched::default();
+        if until.is_some_and(|until| Instant::now() > until) {
+            left.add_data(id, stripes.clone());
+        } else {
+            self.check_open()?;
+            left = self.equal_file(id, stripes).await?;
+            if !matches!(stripes, Stripes::Some(_)) && left.is_empty() {
+                self.note_equal(id, |equal| equal.data = true);
+            }
+        }
+        pass.end_file(id);
+        Ok(left)
     }
 
     async fn equal_file(&self, id: ObjectId, stripes: &Stripes) -> Result<Touched> {
@@ -85,15 +100,18 @@ impl Attempt<'_> {
             return Ok(again);
         };
         let consecutive = units.chunk_by(|one, next| one.unit + 1 == next.unit);
-        let runs: Vec<Vec<Behind>> = consecutive.flat_map(|run| run.chunks(RUN)).map(<[Behind]>::to_vec).collect();
+        let runs: Vec<Run> = consecutive.flat_map(|run| run.chunks(RUN)).map(<[Behind]>::to_vec).collect();
+        lock(&self.core.healing.together).set_runs(self.slot, id, runs);
         let to_copy: u64 = units.iter().map(|behind| self.stored(&file, behind.unit)).sum();
         self.progress.passed(len.saturating_sub(to_copy));
-        let mut copies = stream::iter(runs)
+        let next_run = || lock(&self.core.healing.together).next_run(self.slot, id);
+        let mut copies = stream::iter(std::iter::from_fn(next_run))
             .map(async |run| Ok::<_, Halt>((self.copy(&file, &run).await?, run)))
             .buffer_unordered(RUNS);
         let mut left = BTreeSet::new();
         while let Some((copied, run)) = copies.try_next().await? {
             self.progress.passed(run.iter().map(|behind| self.stored(&file, behind.unit)).sum());
+            lock(&self.core.healing.together).end_run(self.slot, id, run[0].unit);
             if !copied {
                 left.extend(run.iter().map(|behind| behind.unit));
             }
@@ -141,6 +159,7 @@ impl Attempt<'_> {
     /// Copies consecutive units. `false` when they are being changed just now.
     async fn copy(&self, file: &File, run: &[Behind]) -> Result<bool> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(true) };
+        self.after_wanted(file.id).await;
         // Who waits for the end of it waits for nothing else.
         let in_haste = self.is_paused() || self.core.healing.holds_back() || self.core.config.fast;
         let _copying = match in_haste {
@@ -153,15 +172,11 @@ impl Attempt<'_> {
         if self.has_data(file.id, stripes) {
             return Ok(false);
         }
-        let needs: Vec<StripeNeed> = run.iter().map(|behind| self.need(file, behind.unit)).collect();
-        let gathered = tokio::select! {
+        let units = tokio::select! {
             biased;
             () = self.is_touched(file.id, stripes) => return Ok(false),
-            gathered = self.core.gather(file, needs) => gathered,
+            units = self.read(file, run) => units?,
         };
-        let Gathered { stripes: units, damage } =
-            gathered.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
-        self.core.repair_later(file, damage);
         // A write that came by may have been read in part.
         if self.has_data(file.id, stripes) {
             return Ok(false);
@@ -169,10 +184,11 @@ impl Attempt<'_> {
         let mut parts = Vec::new();
         let mut payload = Vec::new();
         let mut holes = Vec::new();
-        for (behind, units) in run.iter().zip(units) {
+        for (behind, bytes) in run.iter().zip(units) {
             let len = self.stored(file, behind.unit);
-            let Some((_, bytes)) = &units[self.wanted(file, behind.unit)] else { continue };
-            let bytes = bytes.slice(..(len.next_multiple_of(BLOCK) as usize).min(bytes.len()));
+            if bytes.is_empty() {
+                continue;
+            }
             if bytes.iter().all(|byte| *byte == 0) {
                 if behind.blank {
                     continue;
@@ -229,20 +245,11 @@ impl Attempt<'_> {
 
     /// Bytes of a unit that the member's file has.
     fn stored(&self, file: &File, unit: u64) -> u64 {
-        file.geometry.brick_len(file.size(), self.slot).saturating_sub(unit * UNIT).min(UNIT)
+        stored(file, self.slot, unit)
     }
+}
 
-    /// What is read for the member's unit: of level 1 every copy is the data unit.
-    fn wanted(&self, file: &File, unit: u64) -> usize {
-        match file.geometry.level() {
-            Level::Raid1 => 0,
-            _ => file.geometry.index_at(unit, self.slot).unwrap_or(0),
-        }
-    }
-
-    fn need(&self, file: &File, unit: u64) -> StripeNeed {
-        let mut need = self.core.need(file, unit);
-        need.want(self.wanted(file, unit), 0..self.stored(file, unit).next_multiple_of(BLOCK) as usize);
-        need
-    }
+/// Bytes of a unit that a member's file has.
+pub(super) fn stored(file: &File, slot: Slot, unit: u64) -> u64 {
+    file.geometry.brick_len(file.size(), slot).saturating_sub(unit * UNIT).min(UNIT)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use net_raid_proto::ids::{BrickId, Generation, Slot};
+use net_raid_proto::ids::{BrickId, Generation, ObjectId, Slot};
 use net_raid_proto::message::{Change, Request};
 use tokio::time::sleep;
 
@@ -13,8 +13,10 @@ use super::CatchUpProgress;
 use super::behind::{Frontier, Touched};
 use super::lock;
 use super::progress::Progress;
+use super::together::Together;
 use crate::conn::Conn;
 use crate::volume::PathSource;
+use crate::volume::changes::Changes;
 use crate::volume::fanout::Ask;
 
 /// Changes are held back for as long as this, in microseconds.
@@ -25,6 +27,11 @@ const HOLD_MAX: u64 = 20_000;
 #[derive(Default)]
 pub(in crate::volume) struct Healing {
     pub(super) frontier: Arc<Mutex<Frontier>>,
+    pub(super) together: Mutex<Together>,
+    /// What one has read for others, or gave up to read; who comes, and who goes.
+    pub(super) handed_over: Changes,
+    /// What users open.
+    pub(super) opened: Changes,
     /// Microseconds that each change waits, so that a member gets on faster than others write.
     pub(super) hold_back: AtomicU64,
     /// Slots whose connections were reset.
@@ -86,6 +93,12 @@ impl Healing {
         let touched = touched_by(asks.iter().map(|ask| &ask.request), paths);
         let number = lock(&self.frontier).begin(touched);
         Mark { frontier: Arc::clone(&self.frontier), number }
+    }
+
+    /// A user opened a file.
+    pub(in crate::volume) fn want(&self, id: ObjectId) {
+        lock(&self.together).want(id);
+        self.opened.note();
     }
 
     /// Lets those who are healed get on, where changes come as fast as these can be made there.

@@ -17,7 +17,7 @@ fn has_many_names(entry: &Entry) -> bool {
 }
 
 /// What became of a place.
-enum Put {
+pub(super) enum Put {
     /// It is as it should be. `true`: something was done for that.
     Right(Entry, bool),
     /// A directory was made anew there, and all in it is missing.
@@ -47,6 +47,8 @@ impl Attempt<'_> {
         while let Some((depth, places)) = levels.pop_first() {
             let mut deeper = Vec::new();
             for places in places.chunks(TOGETHER) {
+                let made = self.by_depth(Side::Source(self.source()?), self.put_wanted(&mut more).await?);
+                made.into_iter().for_each(|(depth, places)| levels.entry(depth).or_default().extend(places));
                 let puts = places.iter().map(|place| self.put_in(place, false));
                 let puts = futures_util::future::try_join_all(puts).await?;
                 for (place, put) in places.iter().zip(puts) {
@@ -87,7 +89,7 @@ impl Attempt<'_> {
     }
 
     /// Notes what follows from a place that was seen to; places that follow are returned.
-    async fn note_put(&self, place: &Place, put: Put, more: &mut Touched) -> Result<Vec<Place>> {
+    pub(super) async fn note_put(&self, place: &Place, put: Put, more: &mut Touched) -> Result<Vec<Place>> {
         let (entry, made) = match put {
             Put::Right(_, false) | Put::Nothing => return Ok(Vec::new()),
             Put::Later | Put::Missing => {
@@ -135,7 +137,7 @@ impl Attempt<'_> {
             first.places.insert(place.clone());
             first.objects.insert(found.id);
             if found.attr.kind == Kind::File {
-                first.add_data(found.id, Stripes::any());
+                first.add_data(found.id, self.any_of(found.id));
             }
             return Ok(first);
         }
@@ -162,7 +164,7 @@ impl Attempt<'_> {
     }
 
     /// Puts at a place what the others have there; `searched` when the member came by all that it has.
-    async fn put_in(&self, place: &Place, searched: bool) -> Result<Put> {
+    pub(super) async fn put_in(&self, place: &Place, searched: bool) -> Result<Put> {
         let source = Side::Source(self.source()?);
         let wanted = match self.find(source, place).await? {
             Found::There(wanted) => wanted,

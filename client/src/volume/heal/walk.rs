@@ -102,6 +102,7 @@ impl Attempt<'_> {
 
     async fn read_waiting(&self, walk: &mut Walk) -> Result<()> {
         while !walk.waiting.is_empty() {
+            walk.found.add(self.see_to_wanted().await?);
             let some = walk.waiting.split_off(walk.waiting.len().saturating_sub(TOGETHER));
             let reads = some.iter().map(|id| self.read_both(*id));
             for (id, both) in some.iter().zip(futures_util::future::try_join_all(reads).await?) {
