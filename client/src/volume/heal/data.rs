@@ -150,7 +150,7 @@ impl Attempt<'_> {
         let gathered = tokio::select! {
             biased;
             () = self.is_touched(file.id, stripes) => return Ok(false),
-            gathered = self.core.gather(file, needs) => gathered,
+            gathered = self.core.gather_unlocked(file, needs) => gathered,
         };
         let Gathered { stripes: units, damage } =
             gathered.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
