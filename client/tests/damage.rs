@@ -152,6 +152,24 @@ fn a_read_lists_it_and_what_overwrites_it_takes_it_off() {
     });
 }
 
+/// One block is all that is bad, and of copies that is all that has to be written.
+#[test]
+fn a_copy_is_whole_when_the_bad_block_was_overwritten() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let case = Case::new((1, 2)).await;
+        case.flip_too_many();
+        assert!(case.read().await > 0);
+        case.write(UNIT + 4096, 4096).await;
+        assert!(case.read().await > 0);
+        case.stripe_1_is_listed(Finder::Read);
+        case.write(UNIT, 4096).await;
+        case.nothing_is_listed("overwritten").await;
+        assert_eq!(case.read().await, 0);
+        case.volume.close().await;
+    });
+}
+
 #[test]
 fn a_scrub_lists_it_and_a_later_one_takes_it_off() {
     on_each(async |case| {
