@@ -8,6 +8,7 @@ mod assembly;
 mod away;
 mod changes;
 mod checkpoint;
+mod damage;
 mod error;
 mod even;
 mod fanout;
@@ -46,6 +47,7 @@ use net_raid_proto::layout::Layout;
 use net_raid_proto::message::{Change, DirEntry, Entry, Request, Space};
 
 pub use assembly::{AssemblyError, open};
+pub use damage::{DAMAGED_MAX, DAMAGED_STRIPES_MAX, Damaged, DamagedObject, Finder};
 pub use error::VolumeError;
 pub use file::{File, Seek, WriteMeta};
 pub use heal::CatchUpProgress;
@@ -56,6 +58,7 @@ use crate::config::VolumeConfig;
 use crate::events::{Event, EventLog};
 use crate::world::World;
 use checkpoint::Checkpoints;
+use damage::Damages;
 use heal::Healing;
 use hedge::Hedges;
 use members::Members;
@@ -106,6 +109,7 @@ struct Core {
     cache: BlockCache,
     hedges: Hedges,
     scrubs: Scrubs,
+    damages: Damages,
     users: Users,
 }
 
@@ -355,6 +359,12 @@ impl Volume {
     /// How far the scrub is that is under way.
     pub fn scrub_progress(&self) -> Option<ScrubProgress> {
         self.core.scrubs.progress()
+    }
+
+    /// What is damaged beyond repair, as far as reads and scrubs of this mount have found it, and it was not put right, overwritten, cut
+    /// off or removed since. What changes do to it may be noticed a moment later.
+    pub fn damaged(&self) -> Damaged {
+        self.core.damaged()
     }
 
     /// How far those members are that are being brought up to date.

@@ -13,13 +13,16 @@ use crate::binaries;
 use crate::deadline::reached;
 use crate::image::Image;
 use crate::netns::Netns;
-use crate::process::{kill_group, send, wait};
+use crate::process::{kill_group, send, wait, whereabouts};
 use crate::user::User;
 
-/// How long a server has to accept connections after its start.
-const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long it has to end after a SIGTERM.
-const END_WITHIN: Duration = Duration::from_secs(20);
+/// How long a server has to accept connections after its start. Nothing is promised: it looks at its files first, and where another
+/// program makes much durable on the same disk, one transaction of the file system takes as long as that does.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+/// How long it has to end after a SIGTERM: as long as requests in flight get, and its last sync on such a disk.
+const END_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take after a kill -9. The kernel ends a call that waits for the disk first, and the port and the lock are held until then.
+const GONE_WITHIN: Duration = Duration::from_secs(180);
 
 /// A brick directory with its address; its server runs or not.
 #[derive(Debug)]
@@ -126,7 +129,13 @@ impl Brick {
             ended = server.try_wait().expect("wait for a server");
             ended.is_some() || accepts()
         });
-        assert!(ready && ended.is_none(), "server {address} is not ready ({ended:?}):\n{}", self.log());
+        let pid = server.id() as i32;
+        assert!(
+            ready && ended.is_none(),
+            "server {address} is not ready ({ended:?}):\n{}{}",
+            self.log(),
+            whereabouts(pid)
+        );
     }
 
     /// `net_raid_server IP PORT DIR` for this brick.
@@ -145,9 +154,15 @@ impl Brick {
         command
     }
 
-    /// Kills the server with -9.
+    /// Kills the server with -9, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When the kernel holds it for too long; with where.
     pub fn kill9(&mut self) {
-        kill_group(&mut self.server.take().expect("the server runs"));
+        let mut server = self.server.take().expect("the server runs");
+        kill_group(&mut server);
+        let gone = wait(&mut server, GONE_WITHIN).is_some();
+        assert!(gone, "server {} is not gone after kill -9:\n{}", self.address, whereabouts(server.id() as i32));
     }
 
     /// Ends the server with SIGTERM, and waits for it.

@@ -20,10 +20,10 @@ use crate::workdir::mounts_below;
 
 /// What another test has open by mistake, it has closed by then.
 const FORKED_WITHIN: Duration = Duration::from_secs(5);
-/// How long the command has until it returns.
-pub const MOUNT_WITHIN: Duration = Duration::from_secs(60);
-/// How long a daemon has to end after its last mount went.
-pub const END_WITHIN: Duration = Duration::from_secs(30);
+/// How long the command has until it returns: what it makes durable on all bricks takes as long as a busy disk does.
+pub const MOUNT_WITHIN: Duration = Duration::from_secs(180);
+/// How long a daemon has to end after its last mount went: it has everything made durable, which on a busy disk takes as long as a mount.
+pub const END_WITHIN: Duration = Duration::from_secs(180);
 /// The `timeout` of the volumes under test: operations beyond the redundancy fail within it.
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 

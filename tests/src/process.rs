@@ -119,6 +119,22 @@ pub fn is_stuck(pid: i32) -> bool {
     state(pid) == Some('D')
 }
 
+/// Where each thread of a process is, for the report of one that does not get on: its state, and in which call and where in the kernel
+/// it waits, as far as the kernel tells.
+pub fn whereabouts(pid: i32) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let described = threads.map(|thread| {
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_else(|why| why.to_string());
+        let (tid, state) = (thread.file_name(), read("stat"));
+        // The name before it may have any characters.
+        let state = state.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).unwrap_or('?');
+        let (call, place, stack) = (read("syscall"), read("wchan"), read("stack"));
+        format!("thread {}: {state}, system call {}, in {place}\n{stack}", tid.display(), call.trim())
+    });
+    let described: String = described.collect();
+    if described.is_empty() { format!("there is no process {pid}") } else { described }
+}
+
 fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim_start().chars().next()
@@ -151,4 +167,21 @@ fn text(file: &mut File) -> String {
     };
     read(&mut bytes).expect("read back a scratch file");
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_waits_says_where() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let waits = reached(Duration::from_secs(10), || whereabouts(pid).contains("nanosleep"));
+        let said = whereabouts(pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(waits && said.starts_with(&format!("thread {pid}: S, system call ")), "{said}");
+        assert_eq!(whereabouts(pid), format!("there is no process {pid}"));
+    }
 }

@@ -1,5 +1,6 @@
 //! Torture: programs write what describes itself, a record outside of the volume keeps what was acknowledged, and
-//! servers and client are killed, frozen and started again. Afterwards every acknowledged byte has to be there.
+//! servers and client are killed, frozen and started again, servers are lost and replaced by spares, and what bricks hold rots.
+//! Afterwards every acknowledged byte has to be there.
 //!
 //! What counts as acknowledged is what kill -9 of everything may not take, the machines staying up:
 //!
@@ -12,20 +13,27 @@
 //!
 //! What was read once after a crash is read ever after: recovery decides once.
 //!
-//! Lowest first: `random`, `block`, `record` and `blows` are pure, `overwritten`, `grown` and `names` are three kinds of files with their
-//! records, `writer` is a thread over some of each, `round` the life of one array.
+//! Never more servers than may be lost are out, or have something rotten, at the same time. What rots counts as bad until a scrub finds
+//! nothing.
+//!
+//! Lowest first: `random`, `block`, `record`, `blows` and `members` are pure, `overwritten`, `grown` and `names` are three kinds of files
+//! with their records, `writer` is a thread over some of each, `rot` hurts a brick, `round` is the life of one array, and `strikes` what is
+//! done to it.
 
 mod block;
 mod blows;
 mod grown;
+mod members;
 mod names;
 mod options;
 mod overwritten;
 mod random;
 mod record;
 mod report;
+mod rot;
 mod round;
 mod signs;
+mod strikes;
 mod writer;
 
 use std::time::{Duration, Instant};

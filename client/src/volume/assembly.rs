@@ -394,6 +394,7 @@ impl Assembly<'_> {
             cache: BlockCache::new(self.config.cache_size),
             hedges: Hedges::default(),
             scrubs: Default::default(),
+            damages: Default::default(),
             users: Default::default(),
         });
         core.members.heed(others);

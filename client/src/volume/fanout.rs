@@ -444,11 +444,16 @@ impl Core {
         payload: Bytes,
         now: Timestamp,
     ) -> Result<(), VolumeError> {
+        let removed = self.removed_of_damaged(&change);
         let request = self.numbered(now, change);
         let payload: Vec<Bytes> = if payload.is_empty() { Vec::new() } else { vec![payload] };
         let ask = |slot| Ask { slot, request: request.clone(), payload: payload.clone() };
         let of = self.members.recipients();
-        self.apply(Asks { each: of.iter().map(ask).collect(), of }, ()).await.map_err(|failed| failed.error)
+        self.apply(Asks { each: of.iter().map(ask).collect(), of }, ()).await.map_err(|failed| failed.error)?;
+        if let Some(id) = removed {
+            self.note_removed(id);
+        }
+        Ok(())
     }
 }
 

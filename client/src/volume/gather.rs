@@ -1,6 +1,7 @@
 //! Reads units of stripes from as few members as needed, checks every block, and computes what is missing.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{Digest, Slot};
@@ -53,8 +54,27 @@ enum Got {
 }
 
 impl Core {
-    /// Fills every need, waiting for servers for at most `timeout` when too few answer.
-    pub(super) async fn gather(&self, file: &File, mut needs: Vec<StripeNeed>) -> Result<Gathered, VolumeError> {
+    /// Fills every need, waiting for servers for at most `timeout` when too few answer. The caller has locked the stripes: what is bad on
+    /// too many members is damaged beyond repair.
+    pub(super) async fn gather(self: &Arc<Core>, file: &File, needs: Vec<StripeNeed>) -> Result<Gathered, VolumeError> {
+        self.gather_some(file, needs, true).await
+    }
+
+    /// The same of stripes that may be written meanwhile.
+    pub(super) async fn gather_unlocked(
+        self: &Arc<Core>,
+        file: &File,
+        needs: Vec<StripeNeed>,
+    ) -> Result<Gathered, VolumeError> {
+        self.gather_some(file, needs, false).await
+    }
+
+    async fn gather_some(
+        self: &Arc<Core>,
+        file: &File,
+        mut needs: Vec<StripeNeed>,
+        is_locked: bool,
+    ) -> Result<Gathered, VolumeError> {
         let deadline = self.patience_ends();
         let mut seen = self.members.watch();
         let width = file.geometry.width();
@@ -76,7 +96,7 @@ impl Core {
             }
             if lost {
                 if std::mem::replace(&mut patient, true) {
-                    self.reconsider(file, &needs, &damage, &mut seen, deadline).await?;
+                    self.reconsider(file, (&needs, &damage), is_locked, (&mut seen, deadline)).await?;
                 }
                 needs.iter_mut().for_each(|need| need.bad = self.bad_of(file, need.stripe, &damage));
                 continue;
@@ -119,18 +139,24 @@ impl Core {
 
     /// Too much is bad: what is only out of reach may come back; damage stays.
     async fn reconsider(
-        &self,
+        self: &Arc<Core>,
         file: &File,
-        needs: &[StripeNeed],
-        damage: &[Damage],
-        seen: &mut super::changes::Seen,
-        deadline: Instant,
+        (needs, damage): (&[StripeNeed], &[Damage]),
+        is_locked: bool,
+        (seen, deadline): (&mut super::changes::Seen, Instant),
     ) -> Result<(), VolumeError> {
         let redundancy = self.layout.level.redundancy(self.members.width());
-        let beyond = needs.iter().any(|need| {
-            let damaged: SlotSet = damage.iter().filter(|d| d.piece.stripe == need.stripe).map(|d| d.slot).collect();
-            damaged.len() > redundancy
-        });
+        let mut beyond = false;
+        for need in needs {
+            let damaged: Vec<&Damage> = damage.iter().filter(|hurt| hurt.piece.stripe == need.stripe).collect();
+            if damaged.iter().map(|hurt| hurt.slot).collect::<SlotSet>().len() <= redundancy {
+                continue;
+            }
+            beyond = true;
+            if is_locked {
+                self.note_bad(file, need.stripe, &damaged);
+            }
+        }
         if beyond || !self.members.wait_change(seen, deadline).await {
             return Err(VolumeError::Lost(format!("object {}: too few good units are left", file.id)));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use net_raid_proto::ids::{Digest, Digests, Slot};
+use net_raid_proto::ids::{Digest, Digests, ObjectId, Slot};
 use net_raid_proto::layout::Level;
 use net_raid_proto::limits::BLOCK_SIZE;
 use net_raid_proto::message::{Change, Part, SetAttr, WritePart};
@@ -144,7 +144,7 @@ impl Core {
     }
 
     /// Under the stripes' locks, so that what differs is damage and no write in flight.
-    async fn read_carefully(
+    pub(super) async fn read_carefully(
         self: &Arc<Core>,
         file: &File,
         pieces: &[Piece],
@@ -217,6 +217,7 @@ impl Core {
         let to = self.members.server(hurt.slot).clone();
         let what = format!("stripe {}", piece.stripe);
         self.log(Some(hurt.slot), &Event::Repaired { object, what, from, to });
+        self.note_repaired(file, piece.stripe);
     }
 
     async fn rewrite(self: &Arc<Core>, file: &File, hurt: &Damage) -> Result<(), VolumeError> {
@@ -253,12 +254,14 @@ impl Core {
     }
 
     /// An object in words: its path where it is known.
-    fn describe(&self, file: &File) -> String {
-        let path = self.paths.get().and_then(|paths| paths.path_of(file.id));
-        match path {
-            Some(names) => names.iter().map(|name| format!("/{name}")).collect(),
-            None => format!("object {:x}", file.id.0),
-        }
+    pub(super) fn describe(&self, file: &File) -> String {
+        self.path_in_words(file.id).unwrap_or_else(|| format!("object {:x}", file.id.0))
+    }
+
+    /// The path of an object, where it is known.
+    pub(super) fn path_in_words(&self, id: ObjectId) -> Option<String> {
+        let names = self.paths.get()?.path_of(id)?;
+        Some(if names.is_empty() { "/".into() } else { names.iter().map(|name| format!("/{name}")).collect() })
     }
 }
 

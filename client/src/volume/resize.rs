@@ -87,6 +87,7 @@ impl Core {
         file.void_cache();
         let guard = self.apply(asks, guard).await.map_err(|failed| failed.error)?;
         file.set_size(size);
+        self.note_cut(file);
         Ok(guard)
     }
 
@@ -193,7 +194,10 @@ impl Core {
     ) -> Result<RangeGuard, VolumeError> {
         let change = |_| Change::Punch { id: file.id, unit: first, count, mtime: meta.mtime };
         file.void_cache();
-        self.apply(self.asks_each(meta.now, change), guard).await.map_err(|failed| failed.error)
+        let guard = self.apply(self.asks_each(meta.now, change), guard).await.map_err(|failed| failed.error)?;
+        let stripe = file.geometry.stripe_bytes();
+        self.note_written(file, first * stripe..first.saturating_add(count).saturating_mul(stripe));
+        Ok(guard)
     }
 
     pub(super) async fn allocate(

@@ -261,6 +261,13 @@ impl Pass<'_> {
         self.core.log(Some(slot), &Event::Repaired { object, what, from, to });
     }
 
+    /// What members say of an object's name and attributes contradicts itself, or does not any more.
+    fn set_contradiction(&self, spot: &Spot, why: Option<&str>) {
+        if why.is_some() || self.core.damages.is_any() {
+            self.core.damages.set_contradiction(spot.id, spot.words(), why, self.core.world.clock.now());
+        }
+    }
+
     /// Something cannot be put right.
     fn damaged(&self, spot: &Spot, what: String) {
         self.counts.damaged.fetch_add(1, Relaxed);

@@ -105,6 +105,7 @@ impl Core {
         match self.write_over(file, old_size, offset, data, meta, guard).await {
             Ok(guard) => {
                 file.grow(end);
+                self.note_written(file, offset..end);
                 Ok(guard)
             }
             Err(failed) => {

@@ -85,10 +85,13 @@ impl<D: Disk> Brick<D> {
             return Ok(());
         };
         let Some(node) = self.logged_file(id)? else { return Ok(()) };
-        // It may have been stopped before the record was durable.
-        self.areas()?.log.sync(&self.disk)?;
         let mut state = node.state_mut();
         let before = self.disk.stat(&node.handle)?;
+        if self.is_to_destroy(&node, &entry.what, before.size)? {
+            // It may have been stopped before the record was durable. Where the bytes are gone it was not, and nobody has to wait for a
+            // disk that is busy.
+            self.areas()?.log.sync(&self.disk)?;
+        }
         let mut meta = state.meta.clone();
         match entry.what {
             What::Truncate { size, brick_len } => {
@@ -113,6 +116,20 @@ impl<D: Disk> Brick<D> {
         self.put_meta(&node, &mut state, meta)?;
         self.disk.set_times(&node.handle, None, Some(before.mtime))?;
         Ok(())
+    }
+
+    /// Whether bytes are there that a cut takes, of a file of `len` bytes.
+    fn is_to_destroy(&self, node: &Node<D>, cut: &What, len: u64) -> Result<bool> {
+        match cut {
+            What::Truncate { size, brick_len } => Ok(*size.min(brick_len) < len),
+            What::Punch { unit, count } => {
+                let bytes = |unit: u64| unit.saturating_mul(UNIT_SIZE as u64).min(len);
+                let (start, end) = (bytes(*unit), bytes(unit.saturating_add(*count)));
+                // Also those whose records are only in the log.
+                Ok(start < end && self.disk.next_data(&node.handle, start)?.is_some_and(|(at, _)| at < end))
+            }
+            What::Write { .. } | What::Extend { .. } | What::Times { .. } => Ok(false),
+        }
     }
 
     /// A process that was killed while it put bytes in place may have left the time of that.

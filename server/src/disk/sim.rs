@@ -89,6 +89,11 @@ impl SimDisk {
         self.machine().schedule.calls
     }
 
+    /// Syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.machine().schedule.syncs
+    }
+
     /// Makes a call fail, without effect: by number, counted as [`SimDisk::calls`] does. A sync that fails loses the data.
     /// Calls that cannot want space do not fail for want of it.
     pub fn fail(&self, call: u64, number: i32) {
@@ -161,6 +166,7 @@ impl SimDisk {
     fn sync(&self, ino: Option<Ino>, call: impl FnOnce(&mut FileSystem)) -> io::Result<()> {
         let mut machine = self.machine();
         let started = machine.begin(Effect::Grows);
+        machine.schedule.syncs += 1;
         if started.is_err() && !machine.schedule.has_crashed() {
             machine.files.sync_failed(ino);
             machine.schedule.sync_failed = true;

@@ -7,7 +7,8 @@ use crate::array::Array;
 /// What `--help` prints.
 pub const HELP: &str = "\
 Writes self-describing blocks to a mounted volume while its servers and its client are killed with -9, frozen and
-started again, and checks that every acknowledged byte is there.
+started again, servers are replaced by spares, and files on bricks rot, and checks that every acknowledged byte is
+there.
 
 usage: net_raid_torture [--minutes M] [--raid 1|5|6] [--servers N] [--seed S]
 

@@ -43,26 +43,39 @@ pub(super) struct Report {
     /// Members that were resumed, and those that were dropped.
     pub(super) resumed: u64,
     pub(super) dropped: u64,
+    /// Slots that a spare took.
+    pub(super) replaced: u64,
+    /// Files that were made to rot, and objects that scrubs and reads mended.
+    pub(super) rotten: u64,
+    pub(super) mended: u64,
+    /// Scrubs that came to their end.
+    pub(super) scrubs: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes >> 20;
         let Tally { operations, bytes, failed, longest } = self.tally;
-        writeln!(f, "summary")?;
-        writeln!(f, "  arrays                   {}", self.rounds)?;
-        writeln!(
-            f,
-            "  operations acknowledged  {operations}, {failed} failed while too many servers or the client were away"
-        )?;
-        writeln!(f, "  bytes acknowledged       {} MiB", mib(bytes))?;
-        writeln!(f, "  bytes compared           {} MiB, none lost", mib(self.verified))?;
-        for (blow, count) in &self.blows {
-            writeln!(f, "  {blow:<24} {count}")?;
-        }
-        writeln!(f, "  members resumed, dropped {}, {}", self.resumed, self.dropped)?;
-        let (recoveries, slowest) = (self.recoveries, self.longest_recovery.as_secs_f64());
-        writeln!(f, "  recoveries               {recoveries}, the longest {slowest:.2} s")?;
-        write!(f, "  longest stall            {:.2} s", longest.as_secs_f64())
+        let mut rows = vec![
+            ("arrays", self.rounds.to_string()),
+            (
+                "operations acknowledged",
+                format!("{operations}, {failed} failed while too many servers or the client were away"),
+            ),
+            ("bytes acknowledged", format!("{} MiB", mib(bytes))),
+            ("bytes compared", format!("{} MiB, none lost", mib(self.verified))),
+        ];
+        rows.extend(self.blows.iter().map(|(blow, count)| (*blow, count.to_string())));
+        let slowest = self.longest_recovery.as_secs_f64();
+        rows.extend([
+            ("members resumed, dropped", format!("{}, {}", self.resumed, self.dropped)),
+            ("slots taken by spares", self.replaced.to_string()),
+            ("files rotten, repairs", format!("{}, {}", self.rotten, self.mended)),
+            ("scrubs to the end", self.scrubs.to_string()),
+            ("recoveries", format!("{}, the longest {slowest:.2} s", self.recoveries)),
+            ("longest stall", format!("{:.2} s", longest.as_secs_f64())),
+        ]);
+        let rows: Vec<String> = rows.into_iter().map(|(name, value)| format!("  {name:<24} {value}")).collect();
+        write!(f, "summary\n{}", rows.join("\n"))
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 
-use super::blows::{Blow, End};
+use super::blows::End;
+use super::members::Members;
 use super::options::Options;
 use super::random::Random;
 use super::report::Report;
@@ -28,36 +29,42 @@ const WRITERS: u32 = 3;
 const PHASES: u64 = 6;
 /// Blows between two comparisons, at most.
 const BLOWS: u64 = 4;
-/// A round that takes longer hangs.
+/// A round that takes longer hangs. A disk that is busy with other things makes each of its steps take many times as long.
 const BUDGET: Duration = Duration::from_secs(900);
-/// How long a member that was hit has until the client has dropped or resumed it.
-const DECIDED_WITHIN: Duration = Duration::from_secs(30);
+/// So many arrays of a hundred have a spare: in the others who is lost stays out.
+const WITH_SPARE: u64 = 75;
 
 /// One array and what works on it.
 pub(super) struct Round {
-    random: Random,
+    pub(super) random: Random,
     deadline: Instant,
     lie: bool,
     writers: Vec<Writer>,
-    /// Members that were dropped, and have not caught up since.
-    dropped: BTreeSet<usize>,
+    /// Who has which slot, and who is out.
+    pub(super) members: Members,
+    /// Bricks whose server was killed for good, and was not replaced by a new one yet.
+    pub(super) lost: BTreeSet<usize>,
+    /// How often each brick was emptied, to be a spare.
+    pub(super) renewed: Vec<usize>,
     _watchdog: Watchdog,
     // The last field: the directory goes last.
-    rig: Rig,
+    pub(super) rig: Rig,
 }
 
 impl Round {
     /// A new array, mounted, with the files of all writers. Its last comparison begins soon after `deadline`.
     pub(super) fn begin(options: &Options, seed: u64, deadline: Instant) -> Round {
-        let rig = Rig::unmounted(options.array, 0);
+        let mut random = Random::new(seed);
+        let rig = Rig::unmounted(options.array, usize::from(random.percent(WITH_SPARE)));
         rig.cluster.work().keep_after_failure();
         let dir = rig.cluster.path().to_owned();
         let _watchdog = Watchdog::arm("a round of torture", BUDGET, move || workdir::end_all(&dir));
         rig.client.mount();
-        let mut random = Random::new(seed);
         let writer = |number| Writer::create(&rig.root(), number, random.next()).expect("make the files of a writer");
         let writers = (0..WRITERS).map(writer).collect();
-        Round { random, deadline, lie: options.lie, writers, dropped: BTreeSet::new(), _watchdog, rig }
+        let (lost, renewed) = (BTreeSet::new(), vec![0; rig.cluster.len()]);
+        let members = Members::read("", &rig.cluster.addresses(0..rig.cluster.len()), rig.array.bricks);
+        Round { random, deadline, lie: options.lie, writers, members, lost, renewed, _watchdog, rig }
     }
 
     /// Lives it to its end.
@@ -73,10 +80,16 @@ impl Round {
         }
         self.lose_the_rest(report);
         self.rig.client.unmount();
+        let log = self.rig.client.errorlog();
+        report.replaced += self.members.replacements() as u64;
+        report.mended += log.matching(&[" repaired: "]).len() as u64;
+        report.scrubs += log.matching(&["scrub done"]).len() as u64;
+        let damaged = log.matching(&["damaged beyond repair"]);
+        assert!(damaged.is_empty(), "never more was bad than can be put right: {damaged:#?}");
     }
 
     fn phase(&mut self, phase: u64, report: &mut Report) {
-        let end = End::choose(&mut self.random);
+        let mut end = End::choose(&mut self.random);
         let signs = Signs::default();
         let (mut writers, root) = (std::mem::take(&mut self.writers), self.rig.root());
         let mut blows = Vec::new();
@@ -88,9 +101,16 @@ impl Round {
             }
             for _ in 0..self.random.below(BLOWS) {
                 self.let_them_write();
-                blows.extend(self.strike(&signs, report));
+                let blow = self.strike(&signs, report);
+                blows.push(blow);
+                if blow.is_last() {
+                    end = End::ClientKilled;
+                    break;
+                }
             }
-            self.let_them_write();
+            if !blows.last().is_some_and(|blow| blow.is_last()) {
+                self.let_them_write();
+            }
             self.kill_for(end, &signs);
         });
         self.writers = writers;
@@ -106,98 +126,51 @@ impl Round {
     }
 
     /// What is hit next is hit under load: there is no condition to wait for.
-    fn let_them_write(&mut self) {
+    pub(super) fn let_them_write(&mut self) {
         thread::sleep(Duration::from_millis(100 + self.random.below(1200)));
     }
 
-    /// Members that miss nothing.
-    fn current(&self) -> Vec<usize> {
-        (0..self.rig.array.bricks).filter(|brick| !self.dropped.contains(brick)).collect()
+    /// What the error log says of the members by now.
+    pub(super) fn members_now(&self) -> Members {
+        let addresses = self.rig.cluster.addresses(0..self.rig.cluster.len());
+        Members::read(&self.rig.client.errorlog().text(), &addresses, self.rig.array.bricks)
     }
 
-    fn strike(&mut self, signs: &Signs, report: &mut Report) -> Option<Blow> {
-        self.note_dropped();
-        let spare = self.dropped.len() < self.rig.array.losses();
-        let current = self.current();
-        let blow = Blow::choose(&mut self.random, &current, spare);
-        // Where none may be lost any more, one that is away holds everything up, and perhaps for longer than `timeout`.
-        if !spare || blow == Blow::BlinkAll {
-            signs.let_fail();
-        }
-        match blow {
-            Blow::Blink(brick) => self.blink(&[brick], report),
-            Blow::BlinkAll => self.blink(&current, report),
-            Blow::Pause { brick, ms } => pause(self.rig.cluster[brick].pid(), ms),
-            Blow::PauseClient { ms } => pause(self.rig.client.pid(), ms),
-            Blow::Lose(brick) => {
-                self.rig.cluster[brick].kill9();
-                self.await_drop(brick);
-            }
-            Blow::Freeze(brick) => {
-                self.rig.cluster[brick].freeze();
-                self.await_drop(brick);
-                self.rig.cluster[brick].thaw();
-            }
-        }
-        *report.blows.entry(blow.name()).or_default() += 1;
-        Some(blow)
+    /// Takes note of who is out.
+    pub(super) fn note_members(&mut self) {
+        self.members = self.members_now();
+        let (out, losses) = (self.members.out(), self.rig.array.losses());
+        assert!(out <= losses, "{out} members are out, {losses} may be: {:?}", self.members);
     }
 
-    /// Kills members together and starts them again; returns when the client has made up its mind about each.
-    fn blink(&mut self, bricks: &[usize], report: &mut Report) {
-        let before: Vec<(usize, usize)> = bricks.iter().map(|&brick| self.fates(brick)).collect();
-        self.kill_together(bricks);
-        self.rig.cluster.restart(bricks);
-        for (&brick, before) in bricks.iter().zip(before) {
-            let what = format!("brick {brick} is resumed or dropped after its server was killed and started");
-            wait_until(&what, DECIDED_WITHIN, || self.fates(brick) != before);
-            report.resumed += (self.fates(brick).0 - before.0) as u64;
-        }
-        self.note_dropped();
+    /// Bricks whose servers run.
+    pub(super) fn served(&self) -> Vec<usize> {
+        (0..self.rig.cluster.len()).filter(|&brick| self.rig.cluster[brick].is_served()).collect()
     }
 
-    fn kill_together(&mut self, bricks: &[usize]) {
+    pub(super) fn kill_together(&mut self, bricks: &[usize]) {
         let served: Vec<usize> = bricks.iter().copied().filter(|&brick| self.rig.cluster[brick].is_served()).collect();
         served.iter().for_each(|&brick| send(self.rig.cluster[brick].pid(), Signal::SIGKILL));
         self.rig.cluster.kill9(&served);
     }
 
-    fn await_drop(&mut self, brick: usize) {
-        wait_until(&format!("brick {brick} is dropped"), DECIDED_WITHIN, || self.is_out(brick));
-        self.note_dropped();
-    }
-
-    /// Whether a member was dropped, and has not caught up since.
-    fn is_out(&self, brick: usize) -> bool {
-        let address = format!(" {} ", self.rig.cluster[brick].address());
-        let caught_up = self.rig.client.errorlog().matching(&[&address, "member caught up"]).len();
-        self.fates(brick).1 > caught_up
-    }
-
-    /// How often the error log says that a member was resumed, and that it was dropped.
-    fn fates(&self, brick: usize) -> (usize, usize) {
-        let (log, address) = (self.rig.client.errorlog(), self.rig.cluster[brick].address());
-        let count = |what: &str| log.matching(&[&format!(" {address} "), what]).len();
-        (count("up to date"), count("member dropped"))
-    }
-
-    fn note_dropped(&mut self) {
-        self.dropped = (0..self.rig.array.bricks).filter(|&brick| self.is_out(brick)).collect();
-        let (dropped, losses) = (self.dropped.len(), self.rig.array.losses());
-        assert!(dropped <= losses, "{dropped} members were dropped, {losses} may be");
+    /// Starts the servers of bricks, all at once.
+    pub(super) fn start_together(&mut self, bricks: &[usize]) {
+        bricks.iter().for_each(|&brick| self.rig.cluster[brick].launch());
+        bricks.iter().for_each(|&brick| self.rig.cluster[brick].await_ready());
     }
 
     /// Kills under the writers what ends their work, or tells them to stop.
     fn kill_for(&mut self, end: End, signs: &Signs) {
-        let current = self.current();
+        let served = self.served();
         let servers = match end {
             End::Stop | End::Remount => return,
             End::ClientKilled => Vec::new(),
             End::SomeKilled => {
                 let random = &mut self.random;
-                current.into_iter().filter(|_| random.percent(50)).collect()
+                served.into_iter().filter(|_| random.percent(50)).collect()
             }
-            End::AllKilled => (0..self.rig.array.bricks).collect(),
+            End::AllKilled => served,
         };
         signs.let_fail();
         let client = self.rig.client.pid();
@@ -220,18 +193,16 @@ impl Round {
             End::ClientKilled | End::SomeKilled | End::AllKilled => {
                 let root = self.rig.root();
                 while umount2(&root, MntFlags::MNT_DETACH).is_ok() {}
-                // Some may have caught up just before.
-                self.note_dropped();
-                let down = self.current().into_iter().filter(|&brick| !self.rig.cluster[brick].is_served());
-                let down: Vec<usize> = down.collect();
-                self.rig.cluster.restart(&down);
+                let down = |&brick: &usize| !self.rig.cluster[brick].is_served() && !self.lost.contains(&brick);
+                let down: Vec<usize> = (0..self.rig.cluster.len()).filter(down).collect();
+                self.start_together(&down);
                 let begin = Instant::now();
                 self.rig.client.mount();
                 report.recoveries += 1;
                 report.longest_recovery = report.longest_recovery.max(begin.elapsed());
             }
         }
-        self.note_dropped();
+        self.note_members();
     }
 
     fn verify(&mut self) -> u64 {
@@ -248,14 +219,15 @@ impl Round {
 
     /// Everything is there without as many servers as may be lost: parity and copies are right, too.
     fn lose_the_rest(&mut self, report: &mut Report) {
-        while self.dropped.len() < self.rig.array.losses() {
-            let current = self.current();
-            let brick = self.random.pick(&current);
+        self.note_members();
+        // A spare votes, so it stays; before it is current nothing is read from it.
+        let mut current = self.members.current();
+        while current.len() > self.rig.array.bricks - self.rig.array.losses() {
+            let brick = current.swap_remove(self.random.below(current.len() as u64) as usize);
             self.rig.cluster[brick].kill9();
-            self.dropped.insert(brick);
         }
         self.rig.health = Health::Degraded;
-        report.dropped += self.dropped.len() as u64;
+        report.dropped += self.rig.array.losses() as u64;
         forget_all(&self.rig.root());
         report.verified += self.verify();
     }
@@ -267,13 +239,6 @@ impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.stop();
     }
-}
-
-/// Stops a process for a moment. That long, not until something happens: how long is the point.
-fn pause(pid: i32, ms: u64) {
-    send(pid, Signal::SIGSTOP);
-    thread::sleep(Duration::from_millis(ms));
-    send(pid, Signal::SIGCONT);
 }
 
 /// Drops what the kernel remembers of all files below `dir`.

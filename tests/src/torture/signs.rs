@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Signs {
     stop: AtomicBool,
     may_fail: AtomicBool,
+    held: AtomicBool,
 }
 
 impl Signs {
@@ -26,5 +27,14 @@ impl Signs {
 
     pub(super) fn may_fail(&self) -> bool {
         self.may_fail.load(Ordering::Acquire)
+    }
+
+    /// Writers pause after what they do, or go on.
+    pub(super) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 }

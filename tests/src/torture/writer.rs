@@ -17,6 +17,9 @@ use crate::deadline::reached;
 /// After an operation that failed.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+/// Between two looks of one that is held.
+const HELD_WITHIN: Duration = Duration::from_secs(1);
+
 /// The files of a writer, with their records.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -46,6 +49,10 @@ impl Writer {
     pub(super) fn run(&mut self, root: &Path, signs: &Signs) {
         self.clean = true;
         while !signs.is_stop() {
+            if signs.is_held() {
+                reached(HELD_WITHIN, || signs.is_stop() || !signs.is_held());
+                continue;
+            }
             let begin = Instant::now();
             match self.step(root, signs) {
                 Ok(()) => self.tally.add(Tally { operations: 1, longest: begin.elapsed(), ..Tally::default() }),

@@ -159,7 +159,7 @@ impl Attempt<'_> {
             wanted.others.iter().for_each(|slot| want(file, &mut need, *slot));
             need
         };
-        let gathered = self.core.gather(file, reading.wanted.iter().map(need).collect()).await;
+        let gathered = self.core.gather_unlocked(file, reading.wanted.iter().map(need).collect()).await;
         let Gathered { stripes, damage } = gathered.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
         self.core.repair_later(file, damage);
         let mut together = lock(&self.core.healing.together);

@@ -81,6 +81,7 @@ impl Core {
     /// Everything, at full speed.
     async fn scrub(self: &Arc<Core>) {
         self.log(None, &Event::ScrubStarted);
+        self.damages.begin_scrub();
         let mut pass = Pass::new(self);
         pass.work = pass.work_of_all().await;
         match pass.run(&Place::default()).await {

@@ -16,6 +16,7 @@ use super::{Halt, Pass};
 use crate::events::Event;
 use crate::layout::{BLOCK, SlotSet, UNIT};
 use crate::volume::File;
+use crate::volume::damage::{self, Wrong};
 use crate::volume::query::nonsense;
 use crate::volume::read::digests_of;
 
@@ -33,6 +34,10 @@ struct Findings {
     refused: BTreeMap<Slot, String>,
     /// By reason: how many stripes cannot be had whole, and the first.
     beyond: BTreeMap<Beyond, (u64, u64)>,
+    /// The same, stripe by stripe, for the list of what is damaged.
+    wrong: damage::Stripes,
+    /// Stripes that were not judged.
+    unknown: Vec<Range<u64>>,
 }
 
 /// How a look at a file ended.
@@ -75,6 +80,7 @@ impl Pass<'_> {
         let end = stripes_of(&file);
         let mut findings = Findings::default();
         let first = self.first_of(spot.id);
+        findings.unknown.extend(first.map(|first| 0..first));
         self.counts.files.fetch_add(u64::from(first.is_none()), Relaxed);
         let mut from = Some(first.unwrap_or_default());
         while let Some(first) = from.filter(|first| *first < end) {
@@ -84,7 +90,9 @@ impl Pass<'_> {
                 let found = self.look(spot, &file, run.clone()).await;
                 let clean = |(stripe, units)| judge_stripe(&file, stripe, units, outdated).is_clean();
                 if !run.clone().zip(&found).all(clean) {
-                    is_done &= self.mend_run(spot, run, outdated, &mut findings).await?;
+                    let is_judged = self.mend_run(spot, run.clone(), outdated, &mut findings).await?;
+                    findings.unknown.extend((!is_judged).then_some(run));
+                    is_done &= is_judged;
                 }
             }
             from = next;
@@ -194,6 +202,11 @@ impl Pass<'_> {
             let verdict = judge_stripe(&file, stripe, units, outdated);
             if let Some(beyond) = verdict.beyond {
                 findings.beyond.entry(beyond).or_insert((0, stripe)).0 += 1;
+                let wrong = match beyond {
+                    Beyond::TooFew => Wrong::Unreadable,
+                    Beyond::Undecided => Wrong::Contradictory,
+                };
+                findings.wrong.insert(stripe, wrong);
             }
             let mut by_index: BTreeMap<usize, Vec<Mend>> = BTreeMap::new();
             verdict.mends.into_iter().for_each(|mend| by_index.entry(mend.index).or_default().push(mend));
@@ -240,6 +253,8 @@ impl Pass<'_> {
     }
 
     fn report(&self, spot: &Spot, findings: &Findings) {
+        let (found, now) = ((&findings.wrong, &findings.unknown[..]), self.core.world.clock.now());
+        self.core.damages.scrubbed(spot.id, || spot.words(), found, now);
         for ((slot, why), (blocks, stripe)) in &findings.mended {
             let what = match why {
                 Why::Digest => "do not match their digests",

@@ -177,6 +177,7 @@ impl Pass<'_> {
         };
         let Some(right) = found.right() else { return Ok(()) };
         let spot = dir.child(right.id, name);
+        self.set_contradiction(&spot, None);
         match right.attr.kind {
             Kind::Directory => {
                 let times = found.differs_in_times().then(|| (dir.clone(), name.clone()));
@@ -305,7 +306,9 @@ impl Pass<'_> {
             Verdict::Agree => return Ok(Some(found)),
             Verdict::Undecided(why) => {
                 let id = before.entries.values().next().map_or(dir.id, |entry| entry.id);
-                self.damaged(&dir.child(id, name), (*why).to_string());
+                let spot = dir.child(id, name);
+                self.damaged(&spot, (*why).to_string());
+                self.set_contradiction(&spot, Some(why));
                 return Ok(Some(found));
             }
             Verdict::Wrong { source, .. } => *source,
@@ -368,7 +371,11 @@ impl Pass<'_> {
             Verdict::Undecided(_) => !is_last,
             Verdict::Wrong { .. } => wrong.iter().any(|wrong| !found.wrong(*wrong).is_empty()),
         };
-        if !is_wanted(&self.look_at_root().await) {
+        let found = self.look_at_root().await;
+        if !is_wanted(&found) {
+            if !matches!(found.verdict, Verdict::Undecided(_)) {
+                self.set_contradiction(&Spot::root(), None);
+            }
             return Ok(());
         }
         let Some(_nothing_changes) = self.pause().await? else { return Ok(()) };
@@ -379,6 +386,7 @@ impl Pass<'_> {
         let root = Spot::root();
         if let Verdict::Undecided(why) = &found.verdict {
             self.damaged(&root, (*why).to_owned());
+            self.set_contradiction(&root, Some(why));
         }
         let (Verdict::Wrong { source, .. }, Some(right)) = (&found.verdict, found.right()) else { return Ok(()) };
         if !self.put_right(&root, None, (&found, *source), &aim).await.is_empty() {

@@ -41,6 +41,7 @@ pub(super) enum Effect {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     pub(super) calls: u64,
+    pub(super) syncs: u64,
     /// Errno of calls, by number.
     pub(super) failures: BTreeMap<u64, i32>,
     /// From this call on nothing is done; so many bytes of it are, when it is a write.

@@ -128,3 +128,36 @@ fn putting_bytes_in_place_changes_no_times() {
         }
     }
 }
+
+/// A brick that is opened again waits for its disk only where a cut that was noted was not made: syncs may take long.
+#[test]
+fn a_start_syncs_nothing_but_the_note_of_a_cut_that_was_not_made() {
+    for level in [Level::Raid1, Level::Raid6] {
+        for last in [Step::Truncate { file: FILE, blocks: 3 }, Step::Punch { file: FILE, unit: 0 }] {
+            let (mut rig, mut model) = (SimRig::new(Ownership::Native), Model::new());
+            let steps = [
+                Step::Create { path: "a", file: FILE, level },
+                Step::Create { path: "b", file: FILE + 1, level },
+                Step::Write { file: FILE, block: 0, len: BLOCKS * BLOCK_SIZE, seed: 1 },
+                Step::Write { file: FILE + 1, block: 0, len: BLOCK_SIZE, seed: 2 },
+            ];
+            for step in steps {
+                rig.step(&model, &step);
+                model.apply(&step);
+            }
+            rig.disk.note_crashes();
+            rig.step(&model, &last);
+            let crashes = rig.disk.take_crashes();
+            // Something else waits that is not durable.
+            model.apply(&last);
+            rig.step(&model, &Step::Write { file: FILE + 1, block: 0, len: BLOCK_SIZE, seed: 3 });
+            let syncs_of = |disk: SimDisk| {
+                rig.owner.open(&disk);
+                disk.syncs()
+            };
+            let of_crashes: Vec<u64> = crashes.iter().map(|crash| syncs_of(crash.killed())).collect();
+            assert!(of_crashes.contains(&2), "{level:?}, {last:?}: the note is made durable, {of_crashes:?}");
+            assert_eq!(syncs_of(rig.disk.clone_as_killed()), 0, "{level:?}, {last:?}: all of it was done");
+        }
+    }
+}
