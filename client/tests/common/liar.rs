@@ -53,6 +53,8 @@ struct Held {
     all: bool,
     /// Looks at what changed in this directory.
     directory: Option<ObjectId>,
+    /// Writes, but for so many.
+    writes: Option<u32>,
 }
 
 impl Script {
@@ -80,6 +82,7 @@ impl Script {
     fn can_be_held(&self, request: &Request) -> bool {
         match request {
             Request::Checkpoint { .. } | Request::ReadChanged { .. } => true,
+            Request::Change { change: Change::Write { .. }, .. } => self.held.lock().unwrap().writes.is_some(),
             Request::Read { .. } | Request::GetAttr { .. } | Request::Lookup { .. } | Request::ReadDir { .. } => {
                 self.slow_reads.load(Ordering::SeqCst)
             }
@@ -99,9 +102,23 @@ impl Script {
         self.let_go.notify_all();
     }
 
+    /// After so many more, writes are not answered until this is `None`.
+    pub fn hold_writes(&self, after: Option<u32>) {
+        self.held.lock().unwrap().writes = after;
+        self.let_go.notify_all();
+    }
+
     fn wait(&self, request: &Request) {
         let is_held = |held: &mut Held| match request {
             Request::ReadChanged { id, .. } => held.directory == Some(*id),
+            Request::Change { .. } => match &mut held.writes {
+                None => false,
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+            },
             _ => held.all,
         };
         let held = self.held.lock().unwrap();

@@ -29,6 +29,8 @@ pub(in crate::volume) struct Healing {
     pub(super) hold_back: AtomicU64,
     /// Slots whose connections were reset.
     reset: AtomicU32,
+    /// Slots in which nobody is healed for a moment, because another brick gets them.
+    stopped: AtomicU32,
     pub(super) closed: AtomicBool,
     pub(super) progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
 }
@@ -92,7 +94,7 @@ impl Healing {
     }
 
     /// Gives the present connection to a member up, with all that is under way on it. That it is back is no news then.
-    pub(super) fn reset(&self, slot: Slot, conn: &Conn) {
+    pub(in crate::volume) fn reset(&self, slot: Slot, conn: &Conn) {
         if conn.is_up() {
             self.reset.fetch_or(1 << slot.0, Ordering::AcqRel);
             conn.reset();
@@ -102,6 +104,18 @@ impl Healing {
     /// Whether a connection is new because it was reset.
     pub(in crate::volume) fn was_reset(&self, slot: Slot) -> bool {
         self.reset.fetch_and(!(1 << slot.0), Ordering::AcqRel) >> slot.0 & 1 == 1
+    }
+
+    /// Nobody is healed in a slot, or somebody may be again.
+    pub(super) fn set_stopped(&self, slot: Slot, stopped: bool) {
+        match stopped {
+            true => self.stopped.fetch_or(1 << slot.0, Ordering::SeqCst),
+            false => self.stopped.fetch_and(!(1 << slot.0), Ordering::SeqCst),
+        };
+    }
+
+    pub(super) fn is_stopped(&self, slot: Slot) -> bool {
+        self.stopped.load(Ordering::SeqCst) >> slot.0 & 1 == 1
     }
 
     /// How far those are that are healed.
