@@ -94,7 +94,8 @@ fn label(membership: Membership) -> Label {
 async fn a_membership_record_that_is_not_valid_is_ignored() {
     let slot = |brick: u8| SlotRecord { brick: BrickId([brick; 16]), state: SlotState::Current };
     for slots in [vec![], vec![slot(1)], (0..=99).map(slot).collect()] {
-        let record = Membership { version: 7, level: Level::Raid1, slots, voters: vec![BrickId([1; 16])] };
+        let record =
+            Membership { version: 7, level: Level::Raid1, slots, voters: vec![BrickId([1; 16])], formers: Vec::new() };
         let config = VolumeConfig {
             name: "V".into(),
             mountpoint: "/nowhere".into(),

@@ -3,7 +3,8 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Cluster, create, offline, read_all};
@@ -102,8 +103,9 @@ fn a_spare_takes_the_slot_and_who_had_it_is_a_stranger() {
         // Nothing is written that would have it dropped.
         cluster.nodes[2].kill_and_wait().await;
         cluster.wait_event("127.0.0.1:4 copy to spare started, slot 2").await;
-        let slots = bricks(&record(&cluster));
         write(&volume, &file, 2).await;
+        cluster.wait_event("127.0.0.1:4 member caught up").await;
+        let slots = bricks(&record(&cluster));
         cluster.nodes[2].start();
         cluster.wait_event("127.0.0.1:3 server back, but a spare has its slot").await;
         write(&volume, &file, 3).await;
@@ -138,7 +140,7 @@ fn a_spare_with_files_is_not_touched() {
         let (cluster, volume, file) = prepared(2).await;
         // A member becomes a stranger, and stands by with all its files.
         cluster.nodes[2].kill_and_wait().await;
-        cluster.wait_event("127.0.0.1:4 copy to spare started, slot 2").await;
+        cluster.wait_event("127.0.0.1:4 member caught up").await;
         cluster.nodes[2].start();
         cluster.wait_event("127.0.0.1:3 server back, but a spare has its slot").await;
         cluster.nodes[3].kill_and_wait().await;
@@ -167,5 +169,230 @@ fn nobody_is_replaced_while_too_few_are_left() {
         assert_eq!(read_all(&volume, &file).await, vec![3; 300_000]);
         volume.close().await;
         assert!(!cluster.events().contains("copy to spare"), "{}", cluster.events());
+    });
+}
+
+/// What is in the directory of a node beside the brick's own area.
+fn names_in(cluster: &Cluster, node: usize) -> Vec<String> {
+    let names = std::fs::read_dir(&cluster.nodes[node].dir).unwrap();
+    let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != ".net_raid").collect()
+}
+
+/// Bytes of the file of which spares are given the beginning only.
+const LARGE: usize = 4_000_000;
+
+/// A volume with one spare and a large file.
+struct Large {
+    cluster: Cluster,
+    fs: Arc<Fs>,
+    id: ObjectId,
+    handle: u64,
+    gone: usize,
+    spare: usize,
+}
+
+impl Large {
+    async fn new(level: u8, servers: usize, gone: usize) -> Large {
+        let mut cluster = Cluster::new(level, servers, 1);
+        (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(2));
+        let fs = Fs::new(cluster.open().await.unwrap());
+        let (stat, handle) = fs.create(&USER, ObjectId::ROOT, b"f", 0o644, 0, libc::O_RDWR).await.unwrap();
+        let large = Large { cluster, fs, id: stat.id, handle, gone, spare: servers };
+        large.write(0, LARGE, 1).await;
+        large.fs.mkdir(&USER, ObjectId::ROOT, b"d", 0o755, 0).await.unwrap();
+        large
+    }
+
+    async fn write(&self, offset: u64, len: usize, byte: u8) {
+        let bytes = Bytes::from(vec![byte; len]);
+        let written = self.fs.write(self.id, self.handle, offset, bytes, WriteFlags::default()).await;
+        assert_eq!(written, Ok(len), "{}", self.cluster.events());
+    }
+
+    fn event(&self, node: usize, words: &str) -> String {
+        format!("127.0.0.1:{} {words}", node + 1)
+    }
+
+    async fn wait(&self, node: usize, words: &str, times: usize) {
+        self.cluster.wait_events(&self.event(node, words), times).await;
+    }
+
+    /// A member goes, and a spare has its slot and so many writes of a rebuild.
+    async fn begin_rebuild(&self, writes: u32) {
+        self.cluster.nodes[self.spare].script.hold_writes(Some(writes));
+        self.cluster.nodes[self.gone].kill_and_wait().await;
+        self.wait(self.spare, &format!("copy to spare started, slot {}", self.gone), 1).await;
+        self.write(0, 500_000, 2).await;
+    }
+
+    async fn wait_names(&self, node: usize, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while names_in(&self.cluster, node).len() != count {
+            assert!(Instant::now() < deadline, "{:?}", names_in(&self.cluster, node));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Nothing is missing, and what all hold together is what was written.
+    async fn end(self, expected: &[(usize, u8)]) {
+        self.fs.release(self.id, self.handle);
+        self.fs.close().await;
+        for node in &self.cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        let contents = offline::check(&self.cluster, &[]).unwrap();
+        assert_eq!(contents.current.len(), self.spare, "{}", self.cluster.events());
+        let bytes: Vec<u8> = expected.iter().flat_map(|(len, byte)| vec![*byte; *len]).collect();
+        assert!(contents.files[&self.id] == bytes);
+    }
+}
+
+/// It is brought up to date, and the spare is one that can be taken again.
+#[test]
+fn who_returns_before_the_spare_is_current_has_its_slot_again() {
+    for (level, servers, gone) in [(1, 2, 1), (5, 3, 0), (6, 4, 2)] {
+        run(async {
+            let large = Large::new(level, servers, gone).await;
+            let (cluster, spare) = (&large.cluster, large.spare);
+            large.begin_rebuild(2).await;
+            large.wait_names(spare, 2).await;
+            cluster.nodes[gone].start();
+            large.wait(gone, &format!("server back, has its slot again from a spare, slot {gone}"), 1).await;
+            cluster.nodes[spare].script.hold_writes(None);
+            large.wait(gone, "member caught up", 1).await;
+            large.wait(spare, "spare released, is empty again", 1).await;
+            assert_eq!(names_in(cluster, spare), [""; 0]);
+            large.write(500_000, 500_000, 3).await;
+            // Now it is gone for good.
+            cluster.nodes[gone].kill_and_wait().await;
+            large.wait(spare, &format!("copy to spare started, slot {gone}"), 2).await;
+            large.wait(spare, "member caught up", 1).await;
+            large.write(1_000_000, 500_000, 4).await;
+            large.end(&[(500_000, 2), (500_000, 3), (500_000, 4), (LARGE - 1_500_000, 1)]).await;
+        });
+    }
+}
+
+/// Units of one slot are nothing in another: the spare has to be empty when it takes one.
+#[test]
+fn a_spare_that_was_released_takes_another_slot() {
+    run(async {
+        let large = Large::new(5, 3, 0).await;
+        let (cluster, spare) = (&large.cluster, large.spare);
+        large.begin_rebuild(2).await;
+        cluster.nodes[0].start();
+        large.wait(0, "server back, has its slot again", 1).await;
+        cluster.nodes[spare].script.hold_writes(None);
+        large.wait(0, "member caught up", 1).await;
+        large.wait(spare, "spare released", 1).await;
+        cluster.nodes[1].kill_and_wait().await;
+        large.wait(spare, "copy to spare started, slot 1", 1).await;
+        large.wait(spare, "member caught up", 1).await;
+        large.end(&[(500_000, 2), (LARGE - 500_000, 1)]).await;
+    });
+}
+
+/// A spare that has more than half of everything keeps the slot.
+#[test]
+fn who_returns_late_is_a_stranger() {
+    run(async {
+        let large = Large::new(1, 2, 1).await;
+        let (cluster, spare) = (&large.cluster, large.spare);
+        // Of 16, in pieces of 256 KiB.
+        large.begin_rebuild(11).await;
+        cluster.nodes[1].start();
+        large.wait(1, "server back, but a spare has its slot", 1).await;
+        cluster.nodes[spare].script.hold_writes(None);
+        large.wait(spare, "member caught up", 1).await;
+        let events = cluster.events();
+        assert!(!events.contains("has its slot again") && !events.contains("spare released"), "{events}");
+        large.end(&[(500_000, 2), (LARGE - 500_000, 1)]).await;
+    });
+}
+
+/// Whoever of the two comes first.
+#[test]
+fn both_go_and_return_in_any_order() {
+    for first_is_spare in [false, true] {
+        run(async {
+            let large = Large::new(5, 3, 2).await;
+            let (cluster, spare) = (&large.cluster, large.spare);
+            large.begin_rebuild(2).await;
+            cluster.nodes[spare].script.hold_writes(None);
+            cluster.nodes[spare].script.full.store(u32::MAX, Ordering::SeqCst);
+            cluster.nodes[spare].kill_and_wait().await;
+            large.write(500_000, 500_000, 3).await;
+            let order = if first_is_spare { [spare, 2] } else { [2, spare] };
+            cluster.nodes[order[0]].start();
+            if first_is_spare {
+                large.wait(spare, "server back, stays out until caught up", 1).await;
+            } else {
+                large.wait(2, "server back, has its slot again", 1).await;
+            }
+            cluster.nodes[order[1]].start();
+            large.wait(2, "server back, has its slot again", 1).await;
+            large.wait(2, "member caught up", 1).await;
+            large.wait(spare, "spare released", 1).await;
+            assert_eq!(names_in(cluster, spare), [""; 0]);
+            large.end(&[(500_000, 2), (500_000, 3), (LARGE - 1_000_000, 1)]).await;
+        });
+    }
+}
+
+/// Runs a client that is killed at the end.
+fn run_killed<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(test);
+    runtime.shutdown_background();
+    result
+}
+
+/// Whichever record the next client finds.
+#[test]
+fn the_next_client_goes_on_with_a_slot_that_is_given_back() {
+    let large = run_killed(async {
+        let large = Large::new(6, 4, 1).await;
+        large.cluster.nodes[large.spare].script.full.store(u32::MAX, Ordering::SeqCst);
+        large.cluster.nodes[1].kill_and_wait().await;
+        large.wait(large.spare, "copy to spare started, slot 1", 1).await;
+        large.write(0, 500_000, 2).await;
+        large
+    });
+    // The spare has the slot.
+    let large = run_killed(async {
+        let node = |node: usize| &large.cluster.nodes[node];
+        node(large.spare).kill_and_wait().await;
+        // It does not become current before this client is killed.
+        node(1).script.full.store(u32::MAX, Ordering::SeqCst);
+        node(1).start();
+        let volume = large.cluster.open().await.unwrap();
+        large.wait(1, "server back, has its slot again", 1).await;
+        large.wait(1, "catch-up broken off", 1).await;
+        drop(volume);
+        large
+    });
+    // The one of before has it again, and the spare does not know.
+    run(async {
+        let node = |node: usize| &large.cluster.nodes[node];
+        [1, large.spare].iter().for_each(|at| node(*at).script.full.store(0, Ordering::SeqCst));
+        node(large.spare).start();
+        let volume = large.cluster.open().await.unwrap();
+        large.wait(1, "member caught up", 1).await;
+        large.wait(large.spare, "spare released", 1).await;
+        assert_eq!(names_in(&large.cluster, large.spare), [""; 0]);
+        volume.close().await;
+        let events = large.cluster.events();
+        assert!(!events.contains("but a spare has its slot"), "{events}");
+        let Large { cluster, id, .. } = large;
+        for node in &cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        let contents = offline::check(&cluster, &[]).unwrap();
+        assert_eq!(contents.current.len(), 4, "{events}");
+        assert!(
+            contents.files[&id][..500_000] == vec![2; 500_000]
+                && contents.files[&id][500_000..] == vec![1; LARGE - 500_000]
+        );
     });
 }

@@ -109,7 +109,7 @@ fn a_file_that_is_opened_is_copied_before_others() {
         let mirror = Mirror::new(1, 1, 200, Duration::from_secs(2)).await;
         let spare = &mirror.cluster.nodes[2].script;
         mirror.cluster.journal.keep();
-        spare.hold_writes(true);
+        spare.hold_writes(Some(0));
         mirror.cluster.nodes[1].kill_and_wait().await;
         mirror.wait_asked(2, |request| matches!(request, Request::Change { change: Change::Write { .. }, .. })).await;
         let last = mirror.open_last().await;
@@ -119,7 +119,7 @@ fn a_file_that_is_opened_is_copied_before_others() {
                 _ => false,
             })
             .await;
-        spare.hold_writes(false);
+        spare.hold_writes(None);
         mirror.cluster.wait_event("127.0.0.1:3 member caught up").await;
         let before = mirror.before(2, last, |change| written(change).is_some());
         assert!(before <= 20, "{before} files come first");

@@ -10,6 +10,8 @@ pub const BLOCKS_PER_UNIT: usize = UNIT_SIZE / BLOCK_SIZE;
 pub const MEMBERS_MAX: usize = 16;
 /// Voters of one volume: its members, and as many of its spares as fit.
 pub const VOTERS_MAX: usize = 64;
+/// Bricks in a membership record that are no members any more.
+pub const FORMERS_MAX: usize = 64;
 /// Bytes of a frame's body, directory pages excepted.
 pub const BODY_MAX: usize = 64 * 1024;
 /// Bytes of the body of a reply that holds a directory page.
@@ -39,4 +41,6 @@ const _: () = assert!(RENEW_MS * 3 <= LEASE_MS);
 const _: () = assert!(PARTS_MAX * (BLOCKS_PER_UNIT * 16 + 64) <= BODY_MAX);
 const _: () = assert!(NOTE_MAX < BODY_MAX);
 const _: () = assert!(MEMBERS_MAX <= VOTERS_MAX);
+// One a slot, and spares.
+const _: () = assert!(MEMBERS_MAX < FORMERS_MAX);
 const _: () = assert!(XATTR_VALUE_MAX <= PAYLOAD_MAX);

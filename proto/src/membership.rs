@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BrickId, Epoch, Generation, ObjectId, Slot, VolumeId};
 use crate::layout::Level;
-use crate::limits::{MEMBERS_MAX, VOTERS_MAX};
+use crate::limits::{FORMERS_MAX, MEMBERS_MAX, VOTERS_MAX};
 
 /// Version of the brick format that this build writes; a newer one is refused.
 pub const FORMAT_VERSION: u16 = 1;
@@ -45,6 +45,42 @@ pub struct SlotRecord {
     pub state: SlotState,
 }
 
+/// A brick that is no member any more, and what its files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Former {
+    /// A spare has its slot, and was never current there: as long as that is so, it may have the slot again.
+    Replaced {
+        /// The brick.
+        brick: BrickId,
+        /// Its slot.
+        slot: Slot,
+        /// What it is known to have, as in [`SlotState::Stale`].
+        since: Generation,
+    },
+    /// A spare that had a slot, and lost it before it was current: its files never counted, and are to be removed.
+    Released {
+        /// The brick.
+        brick: BrickId,
+    },
+}
+
+impl Former {
+    /// Which brick.
+    pub fn brick(&self) -> BrickId {
+        match self {
+            Former::Replaced { brick, .. } | Former::Released { brick } => *brick,
+        }
+    }
+
+    /// The slot that it may have again.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Former::Replaced { slot, .. } => Some(*slot),
+            Former::Released { .. } => None,
+        }
+    }
+}
+
 /// Who is in a volume: kept on every voter, the highest version wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
@@ -58,19 +94,28 @@ pub struct Membership {
     pub slots: Vec<SlotRecord>,
     /// Bricks (members and spares) that hold this record and count at assembly.
     pub voters: Vec<BrickId>,
+    /// Bricks that are no members any more.
+    pub formers: Vec<Former>,
 }
 
 impl Membership {
-    /// Whether the numbers are within their ranges and no brick is named twice: what came from a wire or a
+    /// Whether the numbers are within their ranges and no brick or slot is named twice: what came from a wire or a
     /// disk is checked with this before anything else here is asked.
     pub fn is_valid(&self) -> bool {
         let members: HashSet<BrickId> = self.slots.iter().map(|record| record.brick).collect();
+        let both: HashSet<BrickId> = members.iter().copied().chain(self.formers.iter().map(Former::brick)).collect();
+        let replaced: Vec<Slot> = self.formers.iter().filter_map(Former::slot).collect();
+        let slots: HashSet<Slot> = replaced.iter().copied().collect();
         let voters: HashSet<BrickId> = self.voters.iter().copied().collect();
         self.version >= 1
             && (self.level.members_min()..=MEMBERS_MAX).contains(&self.slots.len())
             && (1..=VOTERS_MAX).contains(&self.voters.len())
             && members.len() == self.slots.len()
             && voters.len() == self.voters.len()
+            && self.formers.len() <= FORMERS_MAX
+            && both.len() == members.len() + self.formers.len()
+            && slots.len() == replaced.len()
+            && replaced.iter().all(|slot| slot.index() < self.slots.len())
     }
 
     /// Half of the voters, rounded up: fewer than this many may be out of reach at assembly, and a
@@ -104,6 +149,27 @@ impl Membership {
     /// Whether the member in `slot` was left out, so that it may have a history of its own.
     pub fn is_left_out(&self, slot: Slot) -> bool {
         self.forced() > 0 && self.slots[slot.index()].state == SlotState::Stale { since: Generation(0) }
+    }
+
+    /// The brick that had a slot before a spare took it, which is not current yet; and what that brick is known to have.
+    pub fn replaced_in(&self, slot: Slot) -> Option<(BrickId, Generation)> {
+        self.formers.iter().find_map(|former| match former {
+            Former::Replaced { brick, slot: its, since } if *its == slot => Some((*brick, *since)),
+            _ => None,
+        })
+    }
+
+    /// The slot that a brick may have again, and what it is known to have.
+    pub fn may_return(&self, brick: BrickId) -> Option<(Slot, Generation)> {
+        self.formers.iter().find_map(|former| match former {
+            Former::Replaced { brick: its, slot, since } if *its == brick => Some((*slot, *since)),
+            _ => None,
+        })
+    }
+
+    /// Whether a brick is a spare with files that never counted.
+    pub fn is_released(&self, brick: BrickId) -> bool {
+        self.formers.contains(&Former::Released { brick })
     }
 
     /// The slot of a brick, when it is a member.

@@ -740,6 +740,7 @@ pub struct PartRecord {
 
 /// What a brick is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each connection")]
 pub enum BrickState {
     /// An empty directory, ready to be formatted.
     Empty {

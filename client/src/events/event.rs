@@ -73,6 +73,13 @@ pub enum Event {
     },
     /// A member answers again whose slot a spare has taken.
     Replaced,
+    /// A member answers again whose slot a spare has taken, and has it again: it is nearer to being current.
+    SlotGivenBack {
+        /// Its slot.
+        slot: u8,
+    },
+    /// A spare whose slot was given back is empty, and stands by.
+    SpareReleased,
     /// A spare answered and stands by.
     SpareConnected,
     /// A spare does not answer.
@@ -261,6 +268,8 @@ impl Event {
             Self::CaughtUp { .. } => "member caught up",
             Self::CatchUpFailed { .. } => "catch-up broken off, and tried again",
             Self::Replaced => "server back, but a spare has its slot: empty its directory to make it a spare",
+            Self::SlotGivenBack { .. } => "server back, has its slot again from a spare",
+            Self::SpareReleased => "spare released, is empty again",
             Self::SpareConnected => "spare connected",
             Self::SpareUnreachable { .. } => "spare not reachable",
             Self::RebuildStarted { .. } => "copy to spare started",
@@ -296,6 +305,8 @@ impl Event {
             | Self::CatchUpStarted { .. }
             | Self::CatchUpProgress { .. }
             | Self::CaughtUp { .. }
+            | Self::SlotGivenBack { .. }
+            | Self::SpareReleased
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
             | Self::RebuildDone { .. }
@@ -338,9 +349,10 @@ impl Event {
             | Self::TakenOver { reason }
             | Self::Forced { reason } => Fields { reason: Some(reason), ..none },
             Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
-            Self::CatchUpStarted { slot } | Self::RebuildStarted { slot } | Self::RebuildDone { slot } => {
-                Fields { slot: Some(*slot), ..none }
-            }
+            Self::CatchUpStarted { slot }
+            | Self::SlotGivenBack { slot }
+            | Self::RebuildStarted { slot }
+            | Self::RebuildDone { slot } => Fields { slot: Some(*slot), ..none },
             Self::CatchUpProgress { slot, files, bytes, copied, rate, left, object } => {
                 let left = left.map_or_else(|| "unknown".into(), |left| left.to_string());
                 let counts = format!(
@@ -386,6 +398,7 @@ impl Event {
             | Self::ServerResumed
             | Self::ServerLeftOut
             | Self::Replaced
+            | Self::SpareReleased
             | Self::SpareConnected
             | Self::ScrubStarted
             | Self::BackgroundScrubStarted

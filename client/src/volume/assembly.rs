@@ -303,6 +303,7 @@ impl Assembly<'_> {
             level: self.config.level,
             slots: member_ids.iter().map(slot).collect(),
             voters: member_ids.iter().chain(&spare_ids).copied().take(VOTERS_MAX).collect(),
+            formers: Vec::new(),
         };
         let volume = VolumeId(self.world.random.bytes());
         for candidate in members.iter_mut().chain(spares.iter_mut()) {
@@ -506,7 +507,7 @@ impl Core {
     }
 }
 
-/// Spares that took slots become members, and those whose slots they took are strangers: those among these that answer.
+/// Spares that took slots become members, and those whose slots they took do not: those among these that answer, and are strangers.
 fn let_in(members: &mut [Candidate], spares: &mut [Candidate], record: &Membership) -> Vec<ServerAddr> {
     let brick = |candidate: &Candidate| candidate.label().map(|label| label.brick);
     let mut replaced = Vec::new();
@@ -516,14 +517,29 @@ fn let_in(members: &mut [Candidate], spares: &mut [Candidate], record: &Membersh
         if members.iter().any(is_here) {
             continue;
         }
-        let Some(spare) = spares.iter().position(is_here) else { continue };
+        let Some(spare) = spares.iter().position(is_here) else {
+            free_former(members, spares, record, slot.brick);
+            continue;
+        };
         let Some(member) = members.iter().position(is_strange) else { continue };
         std::mem::swap(&mut members[member], &mut spares[spare]);
-        if brick(&spares[spare]).is_some() {
+        // About one that may have its slot again it is not decided yet.
+        if brick(&spares[spare]).is_some_and(|brick| record.may_return(brick).is_none()) {
             replaced.push(spares[spare].server().clone());
         }
     }
     replaced
+}
+
+/// A spare that took a slot is away: who had the slot, and may have it again, stands by, and a server that does not answer is taken for
+/// the spare's.
+fn free_former(members: &mut [Candidate], spares: &mut [Candidate], record: &Membership, spare: BrickId) {
+    let Some((former, _)) = record.slot_of(spare).and_then(|slot| record.replaced_in(slot)) else { return };
+    let is_former = |candidate: &Candidate| candidate.label().is_some_and(|label| label.brick == former);
+    let is_silent = |candidate: &Candidate| candidate.state.is_err();
+    if let (Some(member), Some(silent)) = (members.iter().position(is_former), spares.iter().position(is_silent)) {
+        std::mem::swap(&mut members[member], &mut spares[silent]);
+    }
 }
 
 /// Members by slot: a brick is known by its label, wherever it is served; slots whose brick does not answer

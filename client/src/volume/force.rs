@@ -42,6 +42,8 @@ fn without(old: &Membership, absent: SlotSet, here: &[BrickId]) -> Result<Member
     record.voters.retain(|voter| here.contains(voter) && !current.contains(voter));
     record.voters.splice(0..0, current);
     record.voters.truncate(VOTERS_MAX);
+    // Those that are away may have made members of them.
+    record.formers.clear();
     Ok(record)
 }
 

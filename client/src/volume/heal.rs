@@ -144,13 +144,18 @@ impl Core {
     }
 
     async fn heal(self: &Arc<Core>, slot: Slot, since: Generation) -> Result<()> {
+        lock(&self.healing.frontier).open(slot);
+        lock(&self.healing.together).begin(slot);
+        self.members.set_healing(slot, true);
+        // From here on nobody else gets the slot before this ends; until now somebody may have.
+        if self.healing.is_stopped(slot) || self.out_since(slot) != Some(since) {
+            self.end_healing(slot);
+            return Err(Halt("its state changed".into()));
+        }
         // What is in mind of when it left is as good as what the record says, and later.
         let brick = self.members.record().slots[slot.index()].brick;
         let missing = self.healing.missing(slot, brick).filter(|_| !self.members.conn(slot).has_lost());
         let (since, missed) = missing.map_or((since, None), |missing| (missing.since, Some(missing.touched)));
-        lock(&self.healing.frontier).open(slot);
-        lock(&self.healing.together).begin(slot);
-        self.members.set_healing(slot, true);
         let attempt = Attempt {
             core: self,
             slot,
@@ -176,24 +181,69 @@ impl Core {
         };
         lock(&self.healing.progress).remove(&slot);
         self.healing.hold_back.store(0, Ordering::Relaxed);
+        self.end_healing(slot);
+        result
+    }
+
+    fn end_healing(&self, slot: Slot) {
         self.members.set_healing(slot, false);
         lock(&self.healing.frontier).close(slot);
         lock(&self.healing.together).end(slot);
         self.healing.handed_over.note();
-        result
+        if self.healing.is_stopped(slot) {
+            self.members.changed.note();
+        }
     }
 
     /// Whether a brick is the one that left, with all that it had then.
-    fn recognise(&self, since: Generation, label: &Label) -> Result<()> {
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn recognise(&self, since: Generation, label: &Label) -> std::result::Result<(), String> {
         // It may have been stopped just before it noted the last generation that it took part in.
         let ways_out = "empty its directory and give it to the volume as a new server, or put back what it was";
         if label.complete.0 + 1 < since.0 {
-            return Err(Halt(format!("it is older than when it left: was it restored from a backup? {ways_out}")));
+            return Err(format!("it is older than when it left: was it restored from a backup? {ways_out}"));
         }
         if label.complete > self.checkpoints.completed() {
-            return Err(Halt(format!("it went on without this volume: {ways_out}")));
+            return Err(format!("it went on without this volume: {ways_out}"));
         }
         Ok(())
+    }
+
+    /// Has nobody healed in a slot for as long as the guard is held; an attempt that is under way ends before this returns. Only then
+    /// another brick may get the slot: what the attempt believes that the member has, is true of the one that it was begun with.
+    ///
+    /// # Errors
+    /// When it does not end within `timeout`.
+    pub(super) async fn stop_healing(self: &Arc<Core>, slot: Slot) -> std::result::Result<Stopped, String> {
+        let mut seen = self.members.watch();
+        self.healing.set_stopped(slot, true);
+        let stopped = Stopped { core: Arc::clone(self), slot };
+        let deadline = Instant::now() + self.timeout();
+        // What the attempt waits for it may never get.
+        self.healing.reset(slot, self.members.conn(slot));
+        while self.members.healing().has(slot) {
+            if !self.members.wait_change(&mut seen, deadline).await {
+                return Err("the rebuild does not end".into());
+            }
+        }
+        // What is still on its way is not done after this.
+        self.healing.reset(slot, self.members.conn(slot));
+        Ok(stopped)
+    }
+}
+
+/// Nobody is healed in a slot for as long as this is held.
+pub(super) struct Stopped {
+    core: Arc<Core>,
+    slot: Slot,
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.core.healing.set_stopped(self.slot, false);
+        self.core.members.changed.note();
     }
 }
 
@@ -210,13 +260,14 @@ async fn keep(core: Weak<Core>, slot: Slot) {
         let since = strong.out_since(slot).filter(|_| !strong.healing.closed.load(Ordering::Acquire));
         // What it has lost with its machine it gets again; a member that counts must not lose anything.
         conn.set_take_over(since.is_some() || strong.members.record().is_left_out(slot));
+        let since = since.filter(|_| !strong.healing.is_stopped(slot));
         let (Some(since), LinkState::Up(brick)) = (since, state) else {
             drop(strong);
             seen.changed().await;
             continue;
         };
         let recognised = match &*brick {
-            BrickState::Labelled { label, .. } => strong.recognise(since, label),
+            BrickState::Labelled { label, .. } => strong.recognise(since, label).map_err(Halt),
             _ => Err(Halt("it has no label".into())),
         };
         if recognised.is_err() && !asked_anew {
@@ -238,6 +289,8 @@ async fn keep(core: Weak<Core>, slot: Slot) {
         asked_anew = false;
         match healed {
             Ok(()) => (again, failed) = (AGAIN_MIN, None),
+            // Another brick gets the slot, which begins anew.
+            Err(_) if strong.healing.is_stopped(slot) => (again, failed) = (AGAIN_MIN, None),
             Err(Halt(why)) => {
                 tracing::debug!(%slot, why, "catch-up broken off");
                 let closed = strong.healing.closed.load(Ordering::Acquire) || conn.state() == LinkState::Closed;
@@ -453,6 +506,7 @@ impl Attempt<'_> {
         let out = self.core.out_since(self.slot).is_some();
         match () {
             () if closed => Err(Halt("the volume is closed".into())),
+            () if self.core.healing.is_stopped(self.slot) => Err(Halt("another server gets its slot".into())),
             () if !out => Err(Halt("its state changed".into())),
             () => Ok(()),
         }

@@ -1,7 +1,13 @@
 //! Hot swap: a spare takes the slot of a member that has been out of reach for `timeout`.
 //!
 //! The record says so first, durably: the spare has the slot and holds nothing that counts. From then on it is a member that is behind
-//! by everything, and is caught up like any other. The brick that had the slot is a stranger to the volume when it returns.
+//! by everything, and is caught up like any other.
+//!
+//! The brick that had the slot may have it again as long as the spare is not current ([`returns`]); the spare is emptied then, and stands by
+//! ([`release`]). Afterwards it is a stranger to the volume when it returns.
+
+mod release;
+mod returns;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,12 +17,15 @@ use net_raid_proto::membership::{Label, Ownership};
 use net_raid_proto::message::{BrickState, Reply, Request};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Core;
 use super::members::Seat;
 use super::query::nonsense;
+use super::quorum::{BEFORE_ALL, Taken};
+use super::{Core, VolumeError};
 use crate::conn::{CallError, LinkState, Session};
 use crate::events::Event;
 use crate::layout::SlotSet;
+use release::Releases;
+use returns::Returns;
 
 /// How often it is looked who is out of reach, as a part of `timeout`, and at most.
 const LOOKS: u32 = 10;
@@ -26,6 +35,9 @@ const SPARE_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Since when members are out of reach.
 struct Absences(Vec<Option<Instant>>);
+
+/// Spares that cannot be had, and why, as far as that was told.
+type Refused = Vec<(BrickId, String)>;
 
 impl Absences {
     /// Takes note of who is out of reach now; returns who has been for `patience`, but nobody while another one will have been within
@@ -60,7 +72,7 @@ impl Core {
     }
 
     /// Puts a spare into each slot that is due, where there is one.
-    async fn fill_seats(self: &Arc<Core>, due: SlotSet, refused: &mut Vec<(BrickId, String)>) {
+    async fn fill_seats(self: &Arc<Core>, due: SlotSet, refused: &mut Refused) {
         // A volume that says nothing by itself has not dropped who is gone.
         let current = due.and(self.members.current());
         if !current.is_empty() && self.drop_members(current, "it was out of reach").await.is_err() {
@@ -68,31 +80,39 @@ impl Core {
         }
         let mut found: Vec<(Slot, &Seat, BrickId)> = Vec::new();
         for slot in due.iter() {
+            // Who had the slot has more than any spare.
+            if self.give_back_to_former(slot).await {
+                continue;
+            }
             let Some((spare, brick)) = self.find_spare(&found, refused).await else { break };
             found.push((slot, spare, brick));
         }
         let mut begun = Vec::new();
         for (slot, spare, brick) in found {
+            if self.members.conn(slot).is_up() || self.members.healing().has(slot) {
+                continue;
+            }
             // Before anybody else can do anything with it.
             let states = spare.conn.watch();
-            match self.replace(slot, spare, brick).await {
+            let taken = Taken { slot, brick, since: BEFORE_ALL };
+            let replaced = match self.stop_healing(slot).await {
+                Ok(nobody_heals) => self.replace(taken, spare, &nobody_heals).await,
+                Err(why) => Err(VolumeError::Lost(why)),
+            };
+            match replaced {
                 Ok(()) => begun.push((slot, states)),
                 Err(error) => tracing::warn!(volume = self.config.name, %slot, %error, "no spare takes the slot"),
             }
         }
         for (slot, states) in begun {
-            self.follow_member(slot, states);
+            self.follow_seat(slot, states);
             self.log(Some(slot), &Event::RebuildStarted { slot: slot.0 });
             self.members.changed.note();
         }
     }
 
     /// The first spare that can be had, but for those that were `found`; others are told of, once.
-    async fn find_spare(
-        &self,
-        found: &[(Slot, &Seat, BrickId)],
-        refused: &mut Vec<(BrickId, String)>,
-    ) -> Option<(&Seat, BrickId)> {
+    async fn find_spare(&self, found: &[(Slot, &Seat, BrickId)], refused: &mut Refused) -> Option<(&Seat, BrickId)> {
         let is_found = |seat: &Seat| found.iter().any(|(_, found, _)| std::ptr::eq(*found, seat));
         let spares = self.members.everybody().filter(|seat| self.members.slot_of(seat).is_none() && !is_found(seat));
         for seat in spares {
@@ -103,13 +123,17 @@ impl Core {
                 Ok(Err((brick, why))) => (brick, why),
                 Err(_) => (BrickId::default(), "it does not answer".into()),
             };
-            if !refused.contains(&(brick, why.clone())) {
-                let event = Event::SpareUnreachable { reason: why.clone() };
-                self.events.log(&self.config.name, Some(seat.conn.server()), &event);
-                refused.push((brick, why));
-            }
+            self.tell_refused(seat, (brick, why), refused);
         }
         None
+    }
+
+    fn tell_refused(&self, seat: &Seat, why: (BrickId, String), refused: &mut Refused) {
+        if !refused.contains(&why) {
+            let event = Event::SpareUnreachable { reason: why.1.clone() };
+            self.events.log(&self.config.name, Some(seat.conn.server()), &event);
+            refused.push(why);
+        }
     }
 
     /// Makes sure that a spare is empty, knows the volume, and is ours.
@@ -132,6 +156,9 @@ impl Core {
         };
         if self.members.record().slot_of(brick).is_some() {
             return Err((brick, "it is a member of the volume already".into()));
+        }
+        if self.members.record().is_released(brick) {
+            return Err((brick, "it is still to be emptied".into()));
         }
         let owned = self.own_spare(seat, brick).await;
         owned.map_err(|error| (brick, error.to_string()))?;
@@ -163,14 +190,18 @@ impl Core {
         }
     }
 
-    async fn own_spare(&self, seat: &Seat, brick: BrickId) -> Result<(), CallError> {
+    /// Makes a brick ours that has no slot; returns its label.
+    async fn own_spare(&self, seat: &Seat, brick: BrickId) -> Result<Label, CallError> {
         let session = Session { brick: Some(brick), ..self.members.session.clone() };
         let Session { volume, epoch, holder, .. } = session.clone();
         let generation = self.checkpoints.generations.now();
         // Frames carry the epoch of the session.
         seat.conn.set_session(Session { generation, ..session });
         let own = Request::Own { volume, epoch, generation, holder, take_over: false };
-        seat.conn.call(&own, Vec::new(), Vec::new(), false).await.map(drop)
+        match seat.conn.call(&own, Vec::new(), Vec::new(), false).await?.reply {
+            Reply::Owned { label, .. } if label.brick == brick => Ok(*label),
+            _ => Err(CallError::Lost(nonsense().to_string().into())),
+        }
     }
 
     /// Whether a brick of the volume has no files.
@@ -189,7 +220,7 @@ impl Core {
 }
 
 async fn keep(core: Weak<Core>, mut absences: Absences, every: Duration) {
-    let mut refused = Vec::new();
+    let (mut refused, mut returns, mut releases) = (Refused::new(), Returns::default(), Releases::default());
     loop {
         sleep(every).await;
         let Some(core) = core.upgrade() else { return };
@@ -202,6 +233,8 @@ async fn keep(core: Weak<Core>, mut absences: Absences, every: Duration) {
         if core.members.is_offline() {
             continue;
         }
+        core.welcome_back(&mut returns).await;
+        core.empty_released(&mut releases, &mut refused).await;
         let due = absences.note(core.gone(), core.timeout(), every);
         if !due.is_empty() {
             core.fill_seats(due, &mut refused).await;

@@ -31,11 +31,16 @@ const _: () = assert!(MEMBERS_MAX <= SLOTS.count_ones() as usize);
 pub(super) struct Seat {
     pub(super) conn: Arc<Conn>,
     brick: Mutex<Option<BrickId>>,
+    /// Its connection is followed.
+    followed: AtomicBool,
+    /// A spare has its slot: that is told when it is back.
+    lost_slot: AtomicBool,
 }
 
 impl Seat {
     pub(super) fn new(conn: Arc<Conn>, brick: Option<BrickId>) -> Seat {
-        Seat { conn, brick: Mutex::new(brick) }
+        let (followed, lost_slot) = (AtomicBool::new(false), AtomicBool::new(false));
+        Seat { conn, brick: Mutex::new(brick), followed, lost_slot }
     }
 
     /// The brick that must be there, where it is known.
@@ -45,6 +50,15 @@ impl Seat {
 
     pub(super) fn set_brick(&self, brick: BrickId) {
         *self.brick.lock().unwrap_or_else(PoisonError::into_inner) = Some(brick);
+    }
+
+    /// Whether a spare has the slot that it had.
+    pub(super) fn lost_slot(&self) -> bool {
+        self.lost_slot.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_lost_slot(&self, lost: bool) {
+        self.lost_slot.store(lost, Ordering::Release);
     }
 }
 
@@ -125,11 +139,17 @@ impl Members {
         self.slots().iter().find(|slot| std::ptr::eq(self.seat(*slot), seat))
     }
 
-    /// A spare takes a slot; who had it takes the spare's place. The caller writes the record, and is the only one that does.
-    pub(super) fn sit(&self, slot: Slot, spare: &Seat) {
-        if let Some(index) = self.seats.iter().position(|seat| std::ptr::eq(seat, spare)) {
+    /// A brick takes a slot; who had it stands by. The caller writes the record, and is the only one that does.
+    pub(super) fn sit(&self, slot: Slot, seat: &Seat) {
+        // What it loses with its machine counts no more.
+        self.conn(slot).set_take_over(true);
+        if let Some(index) = self.seats.iter().position(|other| std::ptr::eq(other, seat)) {
             self.seated[slot.index()].store(index, Ordering::Release);
         }
+    }
+
+    fn slot_with(&self, conn: &Arc<Conn>) -> Option<Slot> {
+        self.slots().iter().find(|slot| Arc::ptr_eq(self.conn(*slot), conn))
     }
 
     pub(super) fn server(&self, slot: Slot) -> &ServerAddr {
@@ -147,7 +167,7 @@ impl Members {
 
     /// Members that miss something and are being brought up to date: they are sent no changes, and never read.
     pub(super) fn healing(&self) -> SlotSet {
-        SlotSet((self.standing.load(Ordering::Acquire) >> HEALING) as u32 & SLOTS)
+        SlotSet((self.standing.load(Ordering::SeqCst) >> HEALING) as u32 & SLOTS)
     }
 
     /// Members that were current a moment ago, and will be if they are back soon.
@@ -186,8 +206,8 @@ impl Members {
     pub(super) fn set_healing(&self, slot: Slot, healing: bool) {
         let bit = 1 << (HEALING + u32::from(slot.0));
         match healing {
-            true => self.standing.fetch_or(bit, Ordering::AcqRel),
-            false => self.standing.fetch_and(!bit, Ordering::AcqRel),
+            true => self.standing.fetch_or(bit, Ordering::SeqCst),
+            false => self.standing.fetch_and(!bit, Ordering::SeqCst),
         };
     }
 
@@ -286,13 +306,15 @@ impl Core {
     /// Follows the connections of all members: logs what happens and wakes who waits.
     pub(super) fn follow(self: &Arc<Core>) {
         tokio::spawn(keep_ownership(Arc::downgrade(self)));
-        self.members.slots().iter().for_each(|slot| self.follow_member(slot, self.members.conn(slot).watch()));
+        self.members.slots().iter().for_each(|slot| self.follow_seat(slot, self.members.conn(slot).watch()));
     }
 
-    /// The same for one, for as long as its brick has the slot; what `states` shows now is known.
-    pub(super) fn follow_member(self: &Arc<Core>, slot: Slot, states: watch::Receiver<LinkState>) {
-        let conn = Arc::clone(self.members.conn(slot));
-        tokio::spawn(follow_one(Arc::downgrade(self), slot, conn, states));
+    /// The same for one that has a slot, whenever it has one; what `states` shows now is known.
+    pub(super) fn follow_seat(self: &Arc<Core>, slot: Slot, states: watch::Receiver<LinkState>) {
+        let seat = self.members.seat(slot);
+        if !seat.followed.swap(true, Ordering::AcqRel) {
+            tokio::spawn(follow_one(Arc::downgrade(self), Arc::clone(&seat.conn), states));
+        }
     }
 
     async fn note_state(&self, slot: Slot, state: &LinkState) {
@@ -372,17 +394,15 @@ impl Core {
 
 /// Says once when another client has taken the volume over. Bricks are asked for that too, since a client that
 /// stood still for longer than its lease, and has nothing to write, would not hear of it.
-async fn follow_one(core: std::sync::Weak<Core>, slot: Slot, conn: Arc<Conn>, mut states: watch::Receiver<LinkState>) {
+async fn follow_one(core: std::sync::Weak<Core>, conn: Arc<Conn>, mut states: watch::Receiver<LinkState>) {
     while states.changed().await.is_ok() {
         let state = states.borrow_and_update().clone();
         let Some(core) = core.upgrade() else { return };
         if state == LinkState::Closed {
             return;
         }
-        if Arc::ptr_eq(core.members.conn(slot), &conn) {
+        if let Some(slot) = core.members.slot_with(&conn) {
             core.note_state(slot, &state).await;
-        } else if matches!(state, LinkState::Up(_)) {
-            core.events.log(&core.config.name, Some(conn.server()), &Event::Replaced);
         }
         core.members.changed.note();
     }

@@ -5,14 +5,14 @@
 //! newest record.
 
 use net_raid_proto::ids::{BrickId, Generation, Slot};
-use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::{Membership, SlotRecord, SlotState};
+use net_raid_proto::limits::{FORMERS_MAX, VOTERS_MAX};
+use net_raid_proto::membership::{Former, Membership, SlotRecord, SlotState};
 
 use crate::layout::SlotSet;
 
 /// Everything was made after this generation: no owner begins with an earlier one than the third. 0 says that who is in the slot
 /// was left out by force.
-const BEFORE_ALL: Generation = Generation(1);
+pub(super) const BEFORE_ALL: Generation = Generation(1);
 
 /// What is to become different in a record.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,8 +21,17 @@ pub(super) struct Change {
     pub(super) lost: SlotSet,
     /// A member that is current again, and votes.
     pub(super) back: Option<Slot>,
-    /// A slot that is not current, and the brick that it gets, which votes.
-    pub(super) taken: Option<(Slot, BrickId)>,
+    /// A slot that is not current gets another brick, which votes.
+    pub(super) taken: Option<Taken>,
+}
+
+/// A brick that gets a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) slot: Slot,
+    pub(super) brick: BrickId,
+    /// It has everything up to this generation: nothing, [`BEFORE_ALL`], or what it had when it lost the slot to a spare.
+    pub(super) since: Generation,
 }
 
 /// Why a record cannot do without some members.
@@ -64,14 +73,15 @@ pub(super) fn changed(
         record.slots[slot.index()].state = SlotState::Stale { since };
     }
     record.voters.retain(|voter| reachable.contains(voter));
-    if let Some((slot, brick)) = change.taken {
-        let state = SlotState::Stale { since: BEFORE_ALL };
-        record.slots[slot.index()] = SlotRecord { brick, state };
+    if let Some(taken) = change.taken {
+        take(&mut record, taken);
     }
     if let Some(slot) = change.back {
         record.slots[slot.index()].state = SlotState::Current;
+        // From now on the slot's brick is the one that has what counts.
+        record.formers.retain(|former| former.slot() != Some(slot));
     }
-    for slot in change.back.iter().chain(change.taken.iter().map(|(slot, _)| slot)) {
+    for slot in change.back.iter().chain(change.taken.iter().map(|taken| &taken.slot)) {
         let brick = record.slots[slot.index()].brick;
         if !record.voters.contains(&brick) && record.voters.len() < VOTERS_MAX {
             record.voters.push(brick);
@@ -86,4 +96,31 @@ pub(super) fn changed(
         kept >= base.quorum()
     };
     if enough(old) && others.iter().all(enough) { Ok(record) } else { Err(Shortage::Voters) }
+}
+
+/// Gives a slot to a brick. Who had it may have it again as long as the brick was not current there; unless it was not current
+/// itself since it took the slot.
+fn take(record: &mut Membership, Taken { slot, brick, since }: Taken) {
+    let state = SlotState::Stale { since };
+    let before = std::mem::replace(&mut record.slots[slot.index()], SlotRecord { brick, state });
+    let was_never_current = record.replaced_in(slot).is_some();
+    record.formers.retain(|former| former.brick() != brick);
+    let former = match before.state {
+        _ if was_never_current => Former::Released { brick: before.brick },
+        // What it holds may be another history.
+        SlotState::Stale { since: Generation(0) } => return,
+        SlotState::Stale { since } => Former::Replaced { brick: before.brick, slot, since },
+        SlotState::Current => return,
+    };
+    if record.formers.len() == FORMERS_MAX {
+        forget_one(&mut record.formers);
+    }
+    record.formers.push(former);
+}
+
+/// Makes room: of a spare that is forgotten the files have to be removed by hand.
+fn forget_one(formers: &mut Vec<Former>) {
+    if let Some(spare) = formers.iter().position(|former| former.slot().is_none()) {
+        formers.remove(spare);
+    }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use net_raid_proto::ids::{BrickId, Slot};
 use net_raid_proto::limits::VOTERS_MAX;
-use net_raid_proto::membership::{FORCED_MAX, Membership};
+use net_raid_proto::membership::{FORCED_MAX, Former, Membership};
 use net_raid_proto::message::{Fault, Request};
 
 use super::fanout::{Outcome, lost_reason, lost_slots};
+use super::heal::Stopped;
 use super::members::{Members, Seat};
-use super::quorum::{self, Change, Shortage};
+use super::quorum::{self, Change, Shortage, Taken};
 use super::{Core, VolumeError};
 use crate::conn::CallError;
 use crate::events::Event;
@@ -228,7 +229,6 @@ impl Core {
     /// Writes a record in which `bricks` vote too.
     pub(super) async fn add_voters(&self, bricks: &[BrickId]) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
-        writing.nothing_owed()?;
         let mut record = self.members.record();
         let known = record.voters.len();
         record.voters.extend(bricks.iter().filter(|brick| !self.members.record().voters.contains(brick)));
@@ -236,35 +236,62 @@ impl Core {
         if record.voters.len() == known {
             return Ok(());
         }
-        record.version = writing.next_version();
-        self.members.heed_too(&record);
-        let failed = self.store_record(&record, writing.back).await?;
-        if !failed.is_empty() {
-            return Err(VolumeError::Lost("a server went away meanwhile".into()));
-        }
-        self.adopt(record, SlotSet::default());
-        Ok(())
+        self.store_or_give_up(&mut writing, record, || {}).await
     }
 
-    /// A spare, which knows the volume by now, takes the slot of a member that is gone for good, and has nothing yet.
+    /// A spare that was released is empty: it is like any other.
     ///
     /// # Errors
-    /// When too few members or voters can be reached, or one goes meanwhile.
-    pub(super) async fn replace(self: &Arc<Core>, slot: Slot, spare: &Seat, brick: BrickId) -> Result<(), VolumeError> {
+    /// As [`Core::replace`].
+    pub(super) async fn forget_released(&self, brick: BrickId) -> Result<(), VolumeError> {
         let mut writing = self.members.writing.lock().await;
-        writing.nothing_owed()?;
+        let mut record = self.members.record();
+        record.formers.retain(|former| *former != Former::Released { brick });
+        self.store_or_give_up(&mut writing, record, || {}).await
+    }
+
+    /// A brick that is ours by now takes the slot of one that is not current, and is caught up from what it has.
+    ///
+    /// # Errors
+    /// When too few members or voters can be reached, or one goes meanwhile; when the slot has become current, or is about to.
+    pub(super) async fn replace(
+        self: &Arc<Core>,
+        taken: Taken,
+        seat: &Seat,
+        _nobody_heals: &Stopped,
+    ) -> Result<(), VolumeError> {
+        let Taken { slot, .. } = taken;
+        let mut writing = self.members.writing.lock().await;
         if self.members.recipients().has(slot) {
             return Err(VolumeError::Lost("the member is back".into()));
         }
-        let mut record = self.changed(Change { taken: Some((slot, brick)), ..Change::default() })?;
+        let record = self.changed(Change { taken: Some(taken), ..Change::default() })?;
+        let before = self.members.seat(slot);
+        let is_released = before.brick().is_some_and(|brick| record.is_released(brick));
+        let sit = || {
+            before.set_lost_slot(!is_released);
+            seat.set_lost_slot(false);
+            self.members.sit(slot, seat);
+            self.healing.forget(slot);
+        };
+        self.store_or_give_up(&mut writing, record, sit).await
+    }
+
+    /// Stores a record that can be given up; `stored` is called before it counts.
+    async fn store_or_give_up(
+        &self,
+        writing: &mut Writing,
+        mut record: Membership,
+        stored: impl FnOnce(),
+    ) -> Result<(), VolumeError> {
+        writing.nothing_owed()?;
         record.version = writing.next_version();
         self.members.heed_too(&record);
         let failed = self.store_record(&record, writing.back).await?;
         if !failed.is_empty() {
             return Err(VolumeError::Lost("a server went away meanwhile".into()));
         }
-        self.members.sit(slot, spare);
-        self.healing.forget(slot);
+        stored();
         self.adopt(record, SlotSet::default());
         Ok(())
     }
@@ -297,12 +324,15 @@ impl Core {
     }
 
     /// Writes the record to all its voters, to members that are back after all others: these could begin without them, by their
-    /// old record, and nobody would know that who is back misses what they do. Returns members that failed meanwhile.
+    /// old record, and nobody would know that who is back misses what they do. And to those that did not vote before after all who
+    /// did: who takes the volume next meets these, and has to know it. Returns members that failed meanwhile.
     async fn store_record(&self, record: &Membership, back: SlotSet) -> Result<SlotSet, VolumeError> {
+        let before = self.members.record().voters;
         let voters = |seat: &&Seat| seat.brick().is_some_and(|brick| record.voters.contains(&brick));
         let seats = self.members.everybody().filter(voters);
-        let is_back = |seat: &&Seat| self.members.slot_of(seat).is_some_and(|slot| back.has(slot));
-        let (last, first): (Vec<&Seat>, Vec<&Seat>) = seats.partition(is_back);
+        let is_back = |seat: &Seat| self.members.slot_of(seat).is_some_and(|slot| back.has(slot));
+        let is_new = |seat: &Seat| seat.brick().is_none_or(|brick| !before.contains(&brick));
+        let (last, first): (Vec<&Seat>, Vec<&Seat>) = seats.partition(|seat| is_back(seat) || is_new(seat));
         let failed = self.store_record_on(record, &first).await?;
         if failed.is_empty() && !last.is_empty() { self.store_record_on(record, &last).await } else { Ok(failed) }
     }

@@ -43,7 +43,6 @@ pub struct Script {
     pub bad_records: AtomicU32,
     /// Reads and looks are not answered while this is true; everything else is.
     pub slow_reads: AtomicBool,
-    slow_writes: AtomicBool,
     held: Mutex<Held>,
     let_go: Condvar,
 }
@@ -52,10 +51,10 @@ pub struct Script {
 #[derive(Default)]
 struct Held {
     all: bool,
-    /// Writes.
-    writes: bool,
     /// Looks at what changed in this directory.
     directory: Option<ObjectId>,
+    /// Writes, but for so many.
+    writes: Option<u32>,
 }
 
 impl Script {
@@ -74,7 +73,6 @@ impl Script {
             full_checkpoints,
             bad_records,
             slow_reads: AtomicBool::new(false),
-            slow_writes: AtomicBool::new(false),
             held,
             let_go,
         })
@@ -84,10 +82,10 @@ impl Script {
     fn can_be_held(&self, request: &Request) -> bool {
         match request {
             Request::Checkpoint { .. } | Request::ReadChanged { .. } => true,
+            Request::Change { change: Change::Write { .. }, .. } => self.held.lock().unwrap().writes.is_some(),
             Request::Read { .. } | Request::GetAttr { .. } | Request::Lookup { .. } | Request::ReadDir { .. } => {
                 self.slow_reads.load(Ordering::SeqCst)
             }
-            Request::Change { change: Change::Write { .. }, .. } => self.slow_writes.load(Ordering::SeqCst),
             _ => false,
         }
     }
@@ -98,23 +96,29 @@ impl Script {
         self.let_go.notify_all();
     }
 
-    /// Writes are not made while this is true.
-    pub fn hold_writes(&self, held: bool) {
-        self.slow_writes.fetch_or(held, Ordering::SeqCst);
-        self.held.lock().unwrap().writes = held;
-        self.let_go.notify_all();
-    }
-
     /// What changed in a directory is not told while this is it.
     pub fn hold_directory(&self, directory: Option<ObjectId>) {
         self.held.lock().unwrap().directory = directory;
         self.let_go.notify_all();
     }
 
+    /// After so many more, writes are not answered until this is `None`.
+    pub fn hold_writes(&self, after: Option<u32>) {
+        self.held.lock().unwrap().writes = after;
+        self.let_go.notify_all();
+    }
+
     fn wait(&self, request: &Request) {
         let is_held = |held: &mut Held| match request {
             Request::ReadChanged { id, .. } => held.directory == Some(*id),
-            Request::Change { .. } => held.writes,
+            Request::Change { .. } => match &mut held.writes {
+                None => false,
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+            },
             _ => held.all,
         };
         let held = self.held.lock().unwrap();

@@ -305,9 +305,14 @@ impl Cluster {
 
     /// Waits until the error log says something.
     pub async fn wait_event(&self, words: &str) {
+        self.wait_events(words, 1).await;
+    }
+
+    /// Waits until the error log says something so many times.
+    pub async fn wait_events(&self, words: &str, times: usize) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.events().contains(words) {
-            assert!(Instant::now() < deadline, "no event {words:?} in:\n{}", self.events());
+        while self.events().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "no event {words:?} ({times}) in:\n{}", self.events());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

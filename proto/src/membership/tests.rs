@@ -5,7 +5,8 @@ use super::*;
 fn record(level: Level, states: &[SlotState], voters: usize) -> Membership {
     let slot = |(i, &state): (usize, &SlotState)| SlotRecord { brick: BrickId([i as u8; 16]), state };
     let slots = states.iter().enumerate().map(slot).collect();
-    Membership { version: 1, level, slots, voters: (0..voters).map(|i| BrickId([i as u8; 16])).collect() }
+    let voters = (0..voters).map(|i| BrickId([i as u8; 16])).collect();
+    Membership { version: 1, level, slots, voters, formers: Vec::new() }
 }
 
 /// Half, rounded up: two halves of a volume can never both go on.
@@ -45,6 +46,12 @@ fn only_sound_records_are_valid() {
     assert!(good.is_valid());
     assert!(record(Level::Raid1, &[SlotState::Current; MEMBERS_MAX], VOTERS_MAX).is_valid());
     let twice = |bricks: &[BrickId]| [bricks, &bricks[..1]].concat();
+    let replaced =
+        |brick, slot| Former::Replaced { brick: BrickId([brick; 16]), slot: Slot(slot), since: Generation(7) };
+    let released = |brick| Former::Released { brick: BrickId([brick; 16]) };
+    let with = |formers: Vec<Former>| Membership { formers, ..good.clone() };
+    assert!(with(vec![replaced(8, 0), released(9), replaced(10, 3)]).is_valid());
+    assert!(with((0..FORMERS_MAX as u8).map(|brick| released(100 + brick)).collect()).is_valid());
     let bad = [
         Membership { version: 0, ..good.clone() },
         Membership { slots: Vec::new(), ..good.clone() },
@@ -56,10 +63,31 @@ fn only_sound_records_are_valid() {
         record(Level::Raid1, &[SlotState::Current; 1], 1),
         record(Level::Raid1, &[SlotState::Current; MEMBERS_MAX + 1], 1),
         record(Level::Raid1, &[SlotState::Current; 2], VOTERS_MAX + 1),
+        with(vec![replaced(8, 4)]),
+        with(vec![replaced(8, 0), replaced(9, 0)]),
+        with(vec![replaced(8, 0), released(8)]),
+        with(vec![replaced(3, 0)]),
+        with(vec![released(3)]),
+        with((0..=FORMERS_MAX as u8).map(|brick| released(100 + brick)).collect()),
     ];
     for membership in bad {
         assert!(!membership.is_valid(), "{membership:?}");
     }
+}
+
+#[test]
+fn formers() {
+    let (replaced, released) = (BrickId([8; 16]), BrickId([9; 16]));
+    let mut membership = record(Level::Raid5, &[SlotState::Current; 3], 3);
+    membership.formers = vec![
+        Former::Released { brick: released },
+        Former::Replaced { brick: replaced, slot: Slot(1), since: Generation(4) },
+    ];
+    assert_eq!(membership.replaced_in(Slot(1)), Some((replaced, Generation(4))));
+    assert_eq!(membership.replaced_in(Slot(2)), None);
+    assert_eq!(membership.may_return(replaced), Some((Slot(1), Generation(4))));
+    assert_eq!(membership.may_return(released), None);
+    assert!(membership.is_released(released) && !membership.is_released(replaced));
 }
 
 /// A record that was forced beats all that those who were left out write, and its owners come one after the other.

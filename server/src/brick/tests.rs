@@ -62,7 +62,13 @@ fn holder(pid: u32) -> Holder {
 fn membership() -> Membership {
     let slot = |number: u8| SlotRecord { brick: BrickId([number; 16]), state: SlotState::Current };
     let slots = vec![SlotRecord { brick: BRICK, state: SlotState::Current }, slot(1)];
-    Membership { version: 1, level: Level::Raid1, voters: slots.iter().map(|slot| slot.brick).collect(), slots }
+    Membership {
+        version: 1,
+        level: Level::Raid1,
+        voters: slots.iter().map(|slot| slot.brick).collect(),
+        slots,
+        formers: Vec::new(),
+    }
 }
 
 fn label() -> Label {

@@ -1,6 +1,6 @@
 use net_raid_proto::ids::Epoch;
 use net_raid_proto::layout::Level;
-use net_raid_proto::membership::SlotRecord;
+use net_raid_proto::membership::{Former, SlotRecord};
 
 use super::*;
 use crate::volume::quorum;
@@ -11,7 +11,8 @@ fn brick(number: u8) -> BrickId {
 
 fn record(level: Level, members: u8) -> Membership {
     let slot = |number| SlotRecord { brick: brick(number), state: SlotState::Current };
-    Membership { version: 7, level, slots: (0..members).map(slot).collect(), voters: (0..members).map(brick).collect() }
+    let (slots, voters) = ((0..members).map(slot).collect(), (0..members).map(brick).collect());
+    Membership { version: 7, level, slots, voters, formers: Vec::new() }
 }
 
 fn of(mask: u32, members: u8) -> Vec<BrickId> {
@@ -46,7 +47,9 @@ fn one_side_can_begin_and_the_other_cannot() {
 fn of_those_that_are_left_out_nothing_counts() {
     let mut old = record(Level::Raid6, 4);
     old.slots[1].state = SlotState::Stale { since: Generation(3) };
+    old.formers = vec![Former::Replaced { brick: brick(9), slot: Slot(1), since: Generation(2) }];
     let forced = without(&old, SlotSet(0b0110), &of(0b1001, 4)).unwrap();
+    assert!(forced.formers.is_empty());
     let forced = Membership { version: Membership::first_version(1, Epoch(5)), ..forced };
     assert_eq!(forced.current_slots().collect::<Vec<_>>(), [Slot(0), Slot(3)]);
     assert!(forced.is_left_out(Slot(1)) && forced.is_left_out(Slot(2)) && !forced.is_left_out(Slot(3)));

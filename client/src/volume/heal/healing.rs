@@ -36,6 +36,8 @@ pub(in crate::volume) struct Healing {
     pub(super) hold_back: AtomicU64,
     /// Slots whose connections were reset.
     reset: AtomicU32,
+    /// Slots in which nobody is healed for a moment, because another brick gets them.
+    stopped: AtomicU32,
     pub(super) closed: AtomicBool,
     pub(super) progress: Mutex<BTreeMap<Slot, Arc<Progress>>>,
     missing: Mutex<BTreeMap<Slot, Missing>>,
@@ -124,7 +126,7 @@ impl Healing {
     }
 
     /// Gives the present connection to a member up, with all that is under way on it. That it is back is no news then.
-    pub(super) fn reset(&self, slot: Slot, conn: &Conn) {
+    pub(in crate::volume) fn reset(&self, slot: Slot, conn: &Conn) {
         if conn.is_up() {
             self.reset.fetch_or(1 << slot.0, Ordering::AcqRel);
             conn.reset();
@@ -152,6 +154,18 @@ impl Healing {
     /// What the brick that has a slot is known to lack.
     pub(super) fn missing(&self, slot: Slot, brick: BrickId) -> Option<Missing> {
         lock(&self.missing).get(&slot).filter(|missing| missing.brick == brick).cloned()
+    }
+
+    /// Nobody is healed in a slot, or somebody may be again.
+    pub(super) fn set_stopped(&self, slot: Slot, stopped: bool) {
+        match stopped {
+            true => self.stopped.fetch_or(1 << slot.0, Ordering::SeqCst),
+            false => self.stopped.fetch_and(!(1 << slot.0), Ordering::SeqCst),
+        };
+    }
+
+    pub(super) fn is_stopped(&self, slot: Slot) -> bool {
+        self.stopped.load(Ordering::SeqCst) >> slot.0 & 1 == 1
     }
 
     /// How far those are that are healed.

@@ -121,6 +121,9 @@ impl Attempt<'_> {
         payload: &[Bytes],
         resend: &Arc<AtomicBool>,
     ) -> Result<std::result::Result<Response, Fault>> {
+        if side == Side::Target {
+            self.check_open()?;
+        }
         let conn = self.core.members.conn(self.slot_of(side));
         let call = conn.call_telling(request, payload.to_vec(), Vec::new(), resend);
         match timeout(HANG_MAX, call).await {

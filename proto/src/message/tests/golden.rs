@@ -62,6 +62,7 @@ fn welcome_of_a_member() {
         level: Level::Raid1,
         slots: vec![slot(0xb1, SlotState::Current), slot(0xb2, SlotState::Stale { since: Generation(8) })],
         voters: vec![BrickId([0xb1; 16])],
+        formers: Vec::new(),
     };
     let label = Label {
         volume: VolumeId([0xaa; 16]),

@@ -5,9 +5,9 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::ids::Digest;
+use crate::ids::{Digest, Slot};
 use crate::layout::Level;
-use crate::membership::{Ownership, SlotRecord, SlotState};
+use crate::membership::{Former, Ownership, SlotRecord, SlotState};
 
 macro_rules! number {
     ($name:ident, $ty:ident) => {
@@ -58,15 +58,23 @@ pub fn slot_state() -> impl Strategy<Value = SlotState> {
     prop_oneof![Just(SlotState::Current), generation().prop_map(|since| SlotState::Stale { since })]
 }
 
+pub fn former() -> impl Strategy<Value = Former> {
+    let brick = || any::<[u8; 16]>().prop_map(BrickId);
+    prop_oneof![
+        (brick(), 0..16u8, generation()).prop_map(|(brick, slot, since)| Former::Replaced {
+            brick,
+            slot: Slot(slot),
+            since
+        }),
+        brick().prop_map(|brick| Former::Released { brick }),
+    ]
+}
+
 fn membership() -> impl Strategy<Value = Membership> {
     let slot = (any::<[u8; 16]>(), slot_state()).prop_map(|(brick, state)| SlotRecord { brick: BrickId(brick), state });
     let voters = vec(any::<[u8; 16]>().prop_map(BrickId), 0..20);
-    (any::<u64>(), level(), vec(slot, 0..=16), voters).prop_map(|(version, level, slots, voters)| Membership {
-        version,
-        level,
-        slots,
-        voters,
-    })
+    (any::<u64>(), level(), vec(slot, 0..=16), voters, vec(former(), 0..4))
+        .prop_map(|(version, level, slots, voters, formers)| Membership { version, level, slots, voters, formers })
 }
 
 pub fn ownership() -> impl Strategy<Value = Ownership> {

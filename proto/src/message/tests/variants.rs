@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use super::strategies as arbitrary;
 use super::*;
 use crate::layout::Level;
-use crate::membership::{Ownership, SlotState};
+use crate::membership::{Former, Ownership, SlotState};
 
 const PAGE: &str = include_str!("../../../../docs/protocol.md");
 /// The rarest variant is one of about 50: missed by this many samples once in 10^17 runs.
@@ -86,4 +86,5 @@ variants!(rename_targets: RenameTarget from rename_target, [Absent, Replace, Exc
 variants!(xattr_expectations: XattrExpect from xattr_expect, [Any, Absent, Present]);
 variants!(levels: Level from level, [Raid1, Raid5, Raid6]);
 variants!(slot_states: SlotState from slot_state, [Current, Stale]);
+variants!(formers: Former from former, [Replaced, Released]);
 variants!(ownerships: Ownership from ownership, [Native, Recorded]);
