@@ -12,7 +12,7 @@ use net_raid_client::fs::{Caller, Fs, WriteFlags};
 use net_raid_client::volume::{File, PathSource, Volume, WriteMeta};
 use net_raid_proto::ids::{BrickId, Name, ObjectId};
 use net_raid_proto::membership::Membership;
-use net_raid_proto::message::Request;
+use net_raid_proto::message::{Kind, Request};
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
@@ -163,8 +163,11 @@ fn nobody_is_replaced_while_too_few_are_left() {
         }
         cluster.wait_event("volume offline").await;
         tokio::time::sleep(cluster.config.timeout * 2).await;
-        gone.iter().for_each(|node| node.start());
+        gone[0].start();
         cluster.wait_event("volume online").await;
+        // The other one has as long as anybody from here on.
+        tokio::time::sleep(cluster.config.timeout / 2).await;
+        gone[1].start();
         write(&volume, &file, 3).await;
         assert_eq!(read_all(&volume, &file).await, vec![3; 300_000]);
         volume.close().await;
@@ -395,4 +398,54 @@ fn the_next_client_goes_on_with_a_slot_that_is_given_back() {
                 && contents.files[&id][500_000..] == vec![1; LARGE - 500_000]
         );
     });
+}
+
+/// A block that nobody has any more is an error for ever, and holds up nothing else: the spare gets all the rest.
+#[test]
+fn a_block_that_is_lost_does_not_hold_up_the_others() {
+    use std::os::unix::fs::FileExt;
+    for (level, servers, gone) in [(1, 2, &[0][..]), (5, 3, &[0]), (6, 4, &[0, 2])] {
+        run(async {
+            let mut cluster = Cluster::new(level, servers, gone.len());
+            (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(2));
+            let volume = cluster.open().await.unwrap();
+            let fs = Fs::new(Arc::clone(&volume));
+            let mut files = Vec::new();
+            for name in [b"a", b"b", b"c"] {
+                let id = fs.mknod(&USER, ObjectId::ROOT, name, Kind::File, 0o644, 0).await.unwrap().id;
+                let bytes = Bytes::from(vec![name[0]; 1_000_000]);
+                assert_eq!(fs.write(id, 0, 0, bytes, WriteFlags::default()).await, Ok(1_000_000));
+                files.push(id);
+            }
+            volume.sync_all().await.unwrap();
+            let brick_file = cluster.nodes[1].dir.join("b");
+            let brick_file = std::fs::File::options().write(true).open(brick_file).unwrap();
+            brick_file.write_all_at(b"rot", 70_000).unwrap();
+            for node in gone {
+                cluster.nodes[*node].kill_and_wait().await;
+            }
+            for spare in 0..gone.len() {
+                cluster.wait_event(&format!("127.0.0.1:{} member caught up", servers + spare + 1)).await;
+            }
+            let mut lost = 0;
+            for (number, id) in files.iter().enumerate() {
+                // What is in memory would be no witness.
+                let fresh = File::new(*id, volume.layout(), 1_000_000);
+                for at in (0..1_000_000).step_by(4096) {
+                    match volume.read(&fresh, at, 4096).await {
+                        Ok(bytes) => assert!(bytes.iter().all(|byte| *byte == b"abc"[number]), "file {number} at {at}"),
+                        Err(error) => {
+                            assert_eq!((number, error.errno()), (1, libc::EIO), "at {at}");
+                            lost += 1;
+                        }
+                    }
+                }
+            }
+            let damaged = volume.damaged();
+            assert_eq!(damaged.objects.iter().map(|object| object.id).collect::<Vec<_>>(), [files[1]]);
+            // The block of a data unit; of parity nobody asks for it, but what is computed from it on each spare.
+            assert!((1..=gone.len() + 1).contains(&lost), "{lost} blocks: {}", cluster.events());
+            fs.close().await;
+        });
+    }
 }

@@ -108,6 +108,8 @@ pub struct Digest(pub [u8; 16]);
 impl Digest {
     /// The digest of a block that was never written.
     pub const HOLE: Digest = Digest([0; 16]);
+    /// Of a block of which nobody knows what it is to hold: no content has it, so the block counts as damaged.
+    pub const UNKNOWN: Digest = Digest([0xff; 16]);
 }
 
 /// Digests of consecutive blocks; on the wire one byte string.

@@ -262,7 +262,7 @@ impl Core {
     }
 
     /// The errorlog tells of what was not listed.
-    fn note_unreadable(&self, file: &File, stripe: u64) {
+    pub(super) fn note_unreadable(&self, file: &File, stripe: u64) {
         let (found, path) = (Stripes::from([(stripe, Wrong::Unreadable)]), self.describe(file));
         let now = self.world.clock.now();
         if !self.damages.add(file.id, path.clone(), &found, now, Finder::Read).is_empty() {

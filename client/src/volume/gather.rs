@@ -60,7 +60,7 @@ impl Core {
         self.gather_some(file, needs, true).await
     }
 
-    /// The same of stripes that may be written meanwhile.
+    /// The same of stripes that may be written meanwhile, for a member that is healed: it waits only for servers that have what it lacks.
     pub(super) async fn gather_unlocked(
         self: &Arc<Core>,
         file: &File,
@@ -157,10 +157,16 @@ impl Core {
                 self.note_bad(file, need.stripe, &damaged);
             }
         }
-        if beyond || !self.members.wait_change(seen, deadline).await {
+        let is_vain = !is_locked && self.all_are_readable(file);
+        if beyond || is_vain || !self.members.wait_change(seen, deadline).await {
             return Err(VolumeError::Lost(format!("object {}: too few good units are left", file.id)));
         }
         Ok(())
+    }
+
+    /// Whether all that count are read for a file: who does not, by now, will not have what they lack.
+    pub(super) fn all_are_readable(&self, file: &File) -> bool {
+        self.scrubs.doubts.believed(file.id, self.members.readable()) == self.members.current()
     }
 
     /// Indices of a stripe whose members cannot be read, or whose bytes are wrong.

@@ -51,6 +51,11 @@ impl Absences {
         if self.due(now + soon, patience) == due { due } else { SlotSet::EMPTY }
     }
 
+    /// All that were out of reach count anew.
+    fn forget(&mut self) {
+        self.0.fill(None);
+    }
+
     fn due(&self, now: Instant, patience: Duration) -> SlotSet {
         let slots = self.0.iter().zip(0..).map(|(since, slot)| (since, Slot(slot)));
         slots.filter(|(since, _)| since.is_some_and(|since| now - since >= patience)).map(|(_, slot)| slot).collect()
@@ -229,8 +234,10 @@ async fn keep(core: Weak<Core>, mut absences: Absences, every: Duration) {
         {
             return;
         }
-        // Who can be reached when too few can is no reason to replace the others.
+        // Who can be reached when too few can is no reason to replace the others, also when enough are back: whatever kept
+        // all away is ending for the others too.
         if core.members.is_offline() {
+            absences.forget();
             continue;
         }
         core.welcome_back(&mut returns).await;

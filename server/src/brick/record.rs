@@ -6,8 +6,8 @@ use net_raid_proto::limits::{BLOCK_SIZE, BLOCKS_PER_UNIT};
 /// Bytes of a record in a side file.
 pub(super) const RECORD_LEN: usize = 8 + 16 * BLOCKS_PER_UNIT;
 
-/// Digest of a block whose record is damaged: no content has it, so the block counts as damaged.
-pub(super) const UNKNOWN: Digest = Digest([0xff; 16]);
+/// Digest of a block whose record is damaged.
+pub(super) const UNKNOWN: Digest = Digest::UNKNOWN;
 
 /// What stands for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]

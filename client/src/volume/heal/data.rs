@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
-use net_raid_proto::ids::{ObjectId, Slot};
+use net_raid_proto::ids::{Digest, ObjectId, Slot};
 use net_raid_proto::message::{Change, Entry, Kind, Part, Reply, Request, WritePart};
 use tokio::time::{Instant, sleep};
 
 use super::behind::{Stripes, Touched};
 use super::peer::{Found, Side, is_gone};
+use super::read::Left;
 use super::read::Pass;
 use super::together::Run;
 use super::units::{self, Behind};
@@ -175,7 +176,7 @@ impl Attempt<'_> {
         let units = tokio::select! {
             biased;
             () = self.is_touched(file.id, stripes) => return Ok(false),
-            units = self.read(file, run) => units?,
+            units = self.read_what_is_left(file, run) => units?,
         };
         // A write that came by may have been read in part.
         if self.has_data(file.id, stripes) {
@@ -184,12 +185,14 @@ impl Attempt<'_> {
         let mut parts = Vec::new();
         let mut payload = Vec::new();
         let mut holes = Vec::new();
-        for (behind, bytes) in run.iter().zip(units) {
+        for (behind, Left { bytes, lost }) in run.iter().zip(units) {
             let len = self.stored(file, behind.unit);
             if bytes.is_empty() {
                 continue;
             }
-            if bytes.iter().all(|byte| *byte == 0) {
+            if !lost.is_empty() {
+                self.core.note_unreadable(file, behind.unit);
+            } else if bytes.iter().all(|byte| *byte == 0) {
                 if behind.blank {
                     continue;
                 }
@@ -200,7 +203,9 @@ impl Attempt<'_> {
                 }
             }
             let part = Part { unit: behind.unit, offset: 0, len: bytes.len() as u32 };
-            parts.push(WritePart { part, stored: len as u32, digests: digests_of(&bytes) });
+            let mut digests = digests_of(&bytes);
+            lost.iter().for_each(|block| digests.0[*block] = Digest::UNKNOWN);
+            parts.push(WritePart { part, stored: len as u32, digests });
             payload.push(bytes);
         }
         for unit in holes {

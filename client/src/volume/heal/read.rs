@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use net_raid_proto::ids::{ObjectId, Slot};
 use net_raid_proto::layout::Level;
 use tokio::time::timeout;
@@ -17,14 +17,22 @@ use super::together::Claim;
 use super::units::Behind;
 use super::{Attempt, Result, lock};
 use crate::layout::BLOCK;
-use crate::volume::File;
 use crate::volume::gather::Gathered;
 use crate::volume::plan::StripeNeed;
+use crate::volume::{File, VolumeError};
 
 /// Files that are seen to at the same time, and as many again of those that users opened.
 const FILES: usize = 8;
 /// Before the first file a member waits for others for as long as it took to come here, but no longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a unit is to hold.
+pub(super) struct Left {
+    /// Whole blocks.
+    pub(super) bytes: Bytes,
+    /// Those of them that nobody has: zeros stand for them.
+    pub(super) lost: Vec<usize>,
+}
 
 /// A pass of a member over files, until it is dropped.
 pub(super) struct Pass<'a> {
@@ -115,8 +123,54 @@ impl Attempt<'_> {
         }
     }
 
+    /// The same as [`Attempt::read`], but for blocks that nobody has any more: the rest of the volume is not to wait for these for ever.
+    pub(super) async fn read_what_is_left(&self, file: &File, run: &[Behind]) -> Result<Vec<Left>> {
+        let error = match self.read(file, run).await {
+            Ok(units) => return Ok(units.into_iter().map(|bytes| Left { bytes, lost: Vec::new() }).collect()),
+            Err(error) => error,
+        };
+        let mut all = Vec::new();
+        for behind in run {
+            let range = range_of(file, self.slot, behind.unit);
+            let mut left = Left { bytes: Bytes::new(), lost: Vec::new() };
+            let mut bytes = BytesMut::with_capacity(range.len());
+            for (block, start) in range.step_by(BLOCK as usize).enumerate() {
+                match self.read_block(file, behind.unit, start).await? {
+                    Some(read) => bytes.extend_from_slice(&read),
+                    // Who is out of reach may have it.
+                    None if !self.core.all_are_readable(file) => return Err(error),
+                    None => {
+                        left.lost.push(block);
+                        bytes.resize(bytes.len() + BLOCK as usize, 0);
+                    }
+                }
+            }
+            left.bytes = bytes.freeze();
+            all.push(left);
+        }
+        Ok(all)
+    }
+
+    /// One block of the member's unit; `None` when too few of the others have theirs.
+    async fn read_block(&self, file: &File, unit: u64, start: usize) -> Result<Option<Bytes>> {
+        let Some(index) = index_of(file, self.slot, unit) else { return Ok(None) };
+        let mut need = self.core.need(file, unit);
+        need.want(index, start..start + BLOCK as usize);
+        match self.core.gather_unlocked(file, vec![need]).await {
+            Ok(Gathered { stripes, damage }) => {
+                self.core.repair_later(file, damage);
+                let of = |(range, bytes): &(Range<usize>, Bytes)| {
+                    bytes.slice(start - range.start..start - range.start + BLOCK as usize)
+                };
+                Ok(stripes[0][index].as_ref().map(of))
+            }
+            Err(VolumeError::Lost(_)) => Ok(None),
+            Err(error) => Err(self.halt(Side::Target, &error.to_string())),
+        }
+    }
+
     /// What the member's units of a run are to hold, whole blocks; nothing where its file ends before.
-    pub(super) async fn read(&self, file: &File, run: &[Behind]) -> Result<Vec<Bytes>> {
+    async fn read(&self, file: &File, run: &[Behind]) -> Result<Vec<Bytes>> {
         let mut units: Vec<Option<Bytes>> = vec![None; run.len()];
         let mut seen = self.core.healing.handed_over.watch();
         loop {
