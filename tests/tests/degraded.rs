@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use net_raid_tests::array::UNIT;
 use net_raid_tests::client::TIMEOUT;
+use net_raid_tests::cluster::Cluster;
 use net_raid_tests::deadline::{in_time, reached, wait_until};
 use net_raid_tests::fsops::{forget, open_with};
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file, write_range};
 use net_raid_tests::process::{run_ok, sh, shell};
+use net_raid_tests::rig::BUDGET;
 use net_raid_tests::{Array, Health, Rig, on_every_healthy_array};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -339,25 +341,53 @@ fn killed_servers_delay_a_moment_under_load(rig: &mut Rig) {
             rig.cluster[victim].kill9();
             go_on();
         });
+        println!("{}, killed: {longest:?}, at most {limit:?}", rig.array);
         assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
     }
 }
 
 /// Frozen under load, when its sockets are full, and dropped although it never says a word.
 fn frozen_servers_delay_once_under_load(rig: &mut Rig) {
+    silent_servers_delay_once(rig, "frozen", |rig, victim| rig.cluster[victim].freeze());
+    rig.array.victims().into_iter().for_each(|victim| rig.cluster[victim].thaw());
+}
+
+fn cut_servers_delay_once_under_load(array: Array) {
+    let rig = Rig::over(Cluster::start_in_netns(array.bricks), array);
+    rig.run_mounted(BUDGET, Health::Healthy, |rig| {
+        silent_servers_delay_once(rig, "cut off", |rig, victim| rig.cluster[victim].netns().cut());
+    });
+}
+
+#[test]
+fn cut_servers_delay_once_under_load_raid1x2() {
+    cut_servers_delay_once_under_load(Array::RAID1);
+}
+
+#[test]
+fn cut_servers_delay_once_under_load_raid5x3() {
+    cut_servers_delay_once_under_load(Array::RAID5);
+}
+
+#[test]
+fn cut_servers_delay_once_under_load_raid6x6() {
+    cut_servers_delay_once_under_load(Array::RAID6);
+}
+
+fn silent_servers_delay_once(rig: &mut Rig, how: &str, silence: impl Fn(&Rig, usize)) {
     let limit = limit(rig, STALL + Duration::from_millis(500));
     let longest = pauses(rig, 2, |rig| {
         go_on();
         let victims = rig.array.victims();
-        victims.iter().for_each(|&victim| rig.cluster[victim].freeze());
+        victims.iter().for_each(|&victim| silence(rig, victim));
         let dropped = |address: String| rig.client.errorlog().expect(&["VOLUME", "dropped", &address], STALL + SLACK);
         victims.iter().for_each(|&victim| drop(dropped(rig.cluster[victim].address())));
         go_on();
     });
+    println!("{}, {how}: {longest:?}, at most {limit:?}", rig.array);
     assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
     let after = pauses(rig, 3, |_| go_on());
     assert!(after.write < STALL && after.read < STALL, "delayed again: {after:?}");
-    rig.array.victims().into_iter().for_each(|victim| rig.cluster[victim].thaw());
 }
 
 /// cp, git clone and tar lose all servers that may be lost on their way, and notice nothing.
