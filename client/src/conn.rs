@@ -123,6 +123,8 @@ struct Shared {
     kept: Option<Generation>,
     /// Since it went its machine was restarted, and lost what was not on its disk.
     has_lost: bool,
+    /// An empty directory in its place is a new brick, and welcome.
+    may_be_new: bool,
     /// The brick was found to be another owner's, in this epoch.
     replaced: Option<Epoch>,
     writer: Option<Arc<link::Writer>>,
@@ -157,6 +159,7 @@ impl Conn {
             session: None,
             kept: None,
             has_lost: false,
+            may_be_new: false,
             replaced: None,
             writer: None,
             last_heard: Instant::now(),
@@ -240,6 +243,12 @@ impl Conn {
     /// Whether the brick's machine was restarted in this ownership since its absence began, so that what was not on its disk is lost.
     pub fn has_lost(&self) -> bool {
         self.shared().has_lost
+    }
+
+    /// Whether an empty directory that takes the place of the brick is a new brick, which has no session: an administrator emptied
+    /// it. Of a brick that counts it would be a disk that is not mounted.
+    pub fn set_may_be_new(&self, may_be_new: bool) {
+        self.shared().may_be_new = may_be_new;
     }
 
     /// Tells the brick after later reconnects that changes are made in this generation by now.

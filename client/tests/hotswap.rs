@@ -400,6 +400,28 @@ fn the_next_client_goes_on_with_a_slot_that_is_given_back() {
     });
 }
 
+/// Who lost its slot is a spare again when its directory was emptied, as the errorlog advises.
+#[test]
+fn who_was_replaced_and_emptied_is_a_spare() {
+    run(async {
+        let (cluster, volume, file) = prepared(1).await;
+        cluster.nodes[2].kill_and_wait().await;
+        cluster.wait_event("127.0.0.1:4 member caught up").await;
+        cluster.nodes[2].start();
+        cluster.wait_event("127.0.0.1:3 server back, but a spare has its slot").await;
+        cluster.nodes[2].kill_and_wait().await;
+        std::fs::remove_dir_all(&cluster.nodes[2].dir).unwrap();
+        std::fs::create_dir(&cluster.nodes[2].dir).unwrap();
+        cluster.nodes[2].start();
+        cluster.nodes[0].kill_and_wait().await;
+        cluster.wait_event("127.0.0.1:3 copy to spare started, slot 0").await;
+        cluster.wait_event("127.0.0.1:3 member caught up").await;
+        cluster.nodes[1].kill_and_wait().await;
+        assert_eq!(read_all(&volume, &file).await, vec![1; 300_000]);
+        volume.close().await;
+    });
+}
+
 /// A block that nobody has any more is an error for ever, and holds up nothing else: the spare gets all the rest.
 #[test]
 fn a_block_that_is_lost_does_not_hold_up_the_others() {

@@ -170,7 +170,13 @@ async fn connect(conn: &Arc<Conn>) -> Result<(Reader, Arc<Writer>), String> {
         Ok(_) => return Err("answers Hello with nonsense".to_string()),
         Err(fault) => return Err(fault.to_string()),
     };
-    let session = conn.shared().session.clone();
+    let session = {
+        let mut shared = conn.shared();
+        if shared.may_be_new && matches!(*brick, BrickState::Empty { .. }) {
+            (shared.session, shared.kept) = (None, None);
+        }
+        shared.session.clone()
+    };
     if let Some(session) = session {
         let kept = conn.shared().kept.filter(|_| !session.take_over);
         check_brick(&brick, &session, kept)?;

@@ -52,12 +52,19 @@ impl Seat {
         *self.brick.lock().unwrap_or_else(PoisonError::into_inner) = Some(brick);
     }
 
+    /// Its directory was emptied: it is a spare of which nothing is known.
+    pub(super) fn begin_anew(&self) {
+        *self.brick.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_lost_slot(false);
+    }
+
     /// Whether a spare has the slot that it had.
     pub(super) fn lost_slot(&self) -> bool {
         self.lost_slot.load(Ordering::Acquire)
     }
 
     pub(super) fn set_lost_slot(&self, lost: bool) {
+        self.conn.set_may_be_new(lost);
         self.lost_slot.store(lost, Ordering::Release);
     }
 }

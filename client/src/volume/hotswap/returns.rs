@@ -92,6 +92,9 @@ impl Core {
                 _ => None,
             };
             let Some(since) = returns.note(at, state.clone()) else { continue };
+            if seat.lost_slot() && matches!(state.as_deref(), Some(BrickState::Empty { .. })) {
+                seat.begin_anew();
+            }
             let brick = state.as_deref().and_then(|state| brick_of(seat, state));
             if self.is_settled(seat, brick, since).await {
                 returns.settle(at);
