@@ -46,8 +46,6 @@ pub(super) struct Round {
     pub(super) lost: BTreeSet<usize>,
     /// How often each brick was emptied, to be a spare.
     pub(super) renewed: Vec<usize>,
-    /// Bricks that were emptied since the last mount. The client that knew them as members does not take them (docs/faults.md).
-    pub(super) unknown: BTreeSet<usize>,
     _watchdog: Watchdog,
     // The last field: the directory goes last.
     pub(super) rig: Rig,
@@ -66,8 +64,7 @@ impl Round {
         let writers = (0..WRITERS).map(writer).collect();
         let (lost, renewed) = (BTreeSet::new(), vec![0; rig.cluster.len()]);
         let members = Members::read("", &rig.cluster.addresses(0..rig.cluster.len()), rig.array.bricks);
-        let unknown = BTreeSet::new();
-        Round { random, deadline, lie: options.lie, writers, members, lost, renewed, unknown, _watchdog, rig }
+        Round { random, deadline, lie: options.lie, writers, members, lost, renewed, _watchdog, rig }
     }
 
     /// Lives it to its end.
@@ -190,10 +187,7 @@ impl Round {
     /// Mounts the volume again, or makes sure that what is read comes from the bricks.
     fn come_back(&mut self, end: End, report: &mut Report) {
         match end {
-            End::Stop if self.writers.iter().all(Writer::is_clean) => {
-                forget_all(&self.rig.root());
-                return self.note_members();
-            }
+            End::Stop if self.writers.iter().all(Writer::is_clean) => forget_all(&self.rig.root()),
             // What failed may be in the kernel's memory, but nowhere else.
             End::Stop | End::Remount => self.rig.client.remount(),
             End::ClientKilled | End::SomeKilled | End::AllKilled => {
@@ -208,7 +202,6 @@ impl Round {
                 report.longest_recovery = report.longest_recovery.max(begin.elapsed());
             }
         }
-        self.unknown.clear();
         self.note_members();
     }
 

@@ -32,7 +32,7 @@ impl Round {
         self.renew();
         let current = self.members.current();
         let bearable = self.rig.array.losses() - self.members.out();
-        let targets = Targets { current: &current, bearable, spare: self.spare().is_some() };
+        let targets = Targets { current: &current, bearable, spare: self.has_spare() };
         let blow = Blow::choose(&mut self.random, targets);
         // Where none may be lost any more, one that is away holds everything up, and perhaps for longer than `timeout`.
         if bearable == 0 || blow == Blow::BlinkAll {
@@ -68,14 +68,12 @@ impl Round {
             let dir = self.rig.cluster[brick].dir();
             fs::remove_dir_all(dir).and_then(|()| fs::create_dir(dir)).expect("empty a brick");
             self.lost.remove(&brick);
-            self.unknown.insert(brick);
             self.start_together(&[brick]);
         }
     }
 
-    fn spare(&self) -> Option<usize> {
-        let stands_by = |brick: &usize| !self.members.has(*brick) && !self.unknown.contains(brick);
-        self.served().into_iter().find(stands_by)
+    fn has_spare(&self) -> bool {
+        self.served().into_iter().any(|brick| !self.members.has(brick))
     }
 
     /// Kills members together and starts them again; returns when the client has made up its mind about each.
@@ -115,7 +113,7 @@ impl Round {
     }
 
     fn replace(&mut self, brick: usize, amid: Amid) {
-        let spare = self.spare().expect("a spare stands by");
+        let spare = self.served().into_iter().find(|&brick| !self.members.has(brick)).expect("a spare stands by");
         self.lose(brick);
         wait_until("a spare takes the slot", DECIDED_WITHIN, || self.members_now().has(spare));
         self.note_members();
