@@ -197,6 +197,8 @@ impl Away {
     fn leave(&self, slot: Slot) {
         if let Some(backlog) = self.backlogs().get_mut(&slot) {
             let mut left = Touched::default();
+            // Their bytes go: they count no more.
+            backlog.bytes = backlog.missed.len() * ASK_BYTES;
             backlog.missed.drain(..).for_each(|missed| left.add(missed.touched));
             backlog.left = Some(left);
         }

@@ -65,3 +65,16 @@ fn nobody_misses_more_than_there_is_memory_for() {
     assert!(away.pop(SLOT).is_some() && away.pop(SLOT).is_some());
     assert_eq!(push(&away, large(), false), Ok(()));
 }
+
+#[test]
+fn who_leaves_keeps_no_bytes() {
+    let away = Away::default();
+    away.begin(SLOT);
+    let bytes = Bytes::from(vec![0; 1 << 20]);
+    let large = || Ask { slot: SLOT, request: checkpoint(1), payload: vec![bytes.clone(); MISSED_MAX >> 20] };
+    assert_eq!(push(&away, large(), false), Err(SLOT), "that much waits in memory");
+    away.leave(SLOT);
+    assert_eq!(push(&away, large(), false), Ok(()), "of these nothing waits");
+    assert!(away.pop(SLOT).is_none());
+    assert_eq!(away.end_leaving(SLOT), Some(Touched::default()));
+}

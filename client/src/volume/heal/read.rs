@@ -135,10 +135,11 @@ impl Attempt<'_> {
             let mut left = Left { bytes: Bytes::new(), lost: Vec::new() };
             let mut bytes = BytesMut::with_capacity(range.len());
             for (block, start) in range.step_by(BLOCK as usize).enumerate() {
+                let were_readable = self.core.all_are_readable(file);
                 match self.read_block(file, behind.unit, start).await? {
                     Some(read) => bytes.extend_from_slice(&read),
-                    // Who is out of reach may have it.
-                    None if !self.core.all_are_readable(file) => return Err(error),
+                    // Who is out of reach, or was, may have it.
+                    None if !were_readable || !self.core.all_are_readable(file) => return Err(error),
                     None => {
                         left.lost.push(block);
                         bytes.resize(bytes.len() + BLOCK as usize, 0);
