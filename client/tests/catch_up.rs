@@ -386,3 +386,48 @@ fn what_is_in_mind_is_not_looked_for() {
         });
     }
 }
+
+/// The others were restarted, and have forgotten where files are that no program has open: nothing is lost for that, and nothing is
+/// begun anew.
+#[test]
+fn what_the_others_forgot_is_not_lost() {
+    run(async {
+        let mut cluster = Cluster::new(5, 3, 0);
+        (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
+        let volume = cluster.open().await.unwrap();
+        let fs = Fs::new(Arc::clone(&volume));
+        let mut files = Vec::new();
+        for number in 0..20 {
+            let dir = fs.mkdir(&USER, ObjectId::ROOT, format!("{number}").as_bytes(), 0o755, 0).await.unwrap().id;
+            files.push((dir, fs.mknod(&USER, dir, b"file", Kind::File, 0o644, 0).await.unwrap().id));
+        }
+        volume.sync_all().await.unwrap();
+        cluster.nodes[2].kill_and_wait().await;
+        for (_, file) in &files {
+            write(&fs, *file, 1).await;
+        }
+        cluster.wait_event("127.0.0.1:3 member dropped").await;
+        for (dir, file) in &files {
+            fs.forget(*file, 1);
+            fs.forget(*dir, 1);
+        }
+        for (at, server) in cluster.config.servers[..2].iter().enumerate() {
+            cluster.nodes[at].kill_and_wait().await;
+            cluster.nodes[at].start();
+            cluster.wait_event(&format!("{server} server back, up to date")).await;
+        }
+        cluster.nodes[2].start();
+        cluster.wait_event("127.0.0.1:3 member caught up").await;
+        let events = cluster.events();
+        assert!(!events.contains("beyond repair") && !events.contains("broken off"), "{events}");
+        fs.close().await;
+        for node in &cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        let contents = offline::check(&cluster, &[]).unwrap();
+        assert_eq!(contents.current.len(), 3, "{events}");
+        for (_, file) in &files {
+            assert_eq!(contents.files[file], vec![1; 100_000]);
+        }
+    });
+}

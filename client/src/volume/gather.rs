@@ -45,6 +45,13 @@ struct Fetch {
     slot: Slot,
 }
 
+/// Why units were not gathered.
+pub(super) enum Shortage {
+    /// Too many of a stripe are bad on members that count, or of members that do not: nobody is waited for that could have them.
+    Damaged,
+    Failed(VolumeError),
+}
+
 /// How the read of a piece ended.
 enum Got {
     Good(Bytes),
@@ -57,7 +64,10 @@ impl Core {
     /// Fills every need, waiting for servers for at most `timeout` when too few answer. The caller has locked the stripes: what is bad on
     /// too many members is damaged beyond repair.
     pub(super) async fn gather(self: &Arc<Core>, file: &File, needs: Vec<StripeNeed>) -> Result<Gathered, VolumeError> {
-        self.gather_some(file, needs, true).await
+        self.gather_some(file, needs, true).await.map_err(|shortage| match shortage {
+            Shortage::Damaged => too_few(file),
+            Shortage::Failed(error) => error,
+        })
     }
 
     /// The same of stripes that may be written meanwhile, for a member that is healed: it waits only for servers that have what it lacks.
@@ -65,7 +75,7 @@ impl Core {
         self: &Arc<Core>,
         file: &File,
         needs: Vec<StripeNeed>,
-    ) -> Result<Gathered, VolumeError> {
+    ) -> Result<Gathered, Shortage> {
         self.gather_some(file, needs, false).await
     }
 
@@ -74,7 +84,7 @@ impl Core {
         file: &File,
         mut needs: Vec<StripeNeed>,
         is_locked: bool,
-    ) -> Result<Gathered, VolumeError> {
+    ) -> Result<Gathered, Shortage> {
         let deadline = self.patience_ends();
         let mut seen = self.members.watch();
         let width = file.geometry.width();
@@ -84,7 +94,7 @@ impl Core {
         // Who is late is waited for only where it is needed.
         let mut patient = false;
         loop {
-            self.members.check_owned()?;
+            self.members.check_owned().map_err(Shortage::Failed)?;
             let mut fetches = Vec::new();
             let mut lost = false;
             for (at, need) in needs.iter().enumerate() {
@@ -144,12 +154,16 @@ impl Core {
         (needs, damage): (&[StripeNeed], &[Damage]),
         is_locked: bool,
         (seen, deadline): (&mut super::changes::Seen, Instant),
-    ) -> Result<(), VolumeError> {
-        let redundancy = self.layout.level.redundancy(self.members.width());
+    ) -> Result<(), Shortage> {
         let mut beyond = false;
         for need in needs {
             let damaged: Vec<&Damage> = damage.iter().filter(|hurt| hurt.piece.stripe == need.stripe).collect();
-            if damaged.iter().map(|hurt| hurt.slot).collect::<SlotSet>().len() <= redundancy {
+            let mut best = need.clone();
+            best.bad = damaged.iter().fold(0, |bad, hurt| bad | 1 << hurt.piece.index);
+            if !is_locked {
+                best.bad |= without(file, need.stripe, SlotSet(self.members.current().0 | self.members.away().0));
+            }
+            if best.step(file.geometry.level(), file.geometry.data_units()) != Step::Lost {
                 continue;
             }
             beyond = true;
@@ -157,15 +171,19 @@ impl Core {
                 self.note_bad(file, need.stripe, &damaged);
             }
         }
+        if beyond {
+            return Err(Shortage::Damaged);
+        }
+        // All are there, and one has not answered with its bytes.
         let is_vain = !is_locked && self.all_are_readable(file);
-        if beyond || is_vain || !self.members.wait_change(seen, deadline).await {
-            return Err(VolumeError::Lost(format!("object {}: too few good units are left", file.id)));
+        if is_vain || !self.members.wait_change(seen, deadline).await {
+            return Err(Shortage::Failed(too_few(file)));
         }
         Ok(())
     }
 
     /// Whether all that count are read for a file: who does not, by now, will not have what they lack.
-    pub(super) fn all_are_readable(&self, file: &File) -> bool {
+    fn all_are_readable(&self, file: &File) -> bool {
         self.scrubs.doubts.believed(file.id, self.members.readable()) == self.members.current()
     }
 
@@ -177,9 +195,7 @@ impl Core {
 
     /// Indices of a stripe whose members cannot be read.
     pub(super) fn unreadable(&self, file: &File, stripe: u64) -> u32 {
-        let readable = self.scrubs.doubts.believed(file.id, self.members.readable());
-        let gone = |index: &usize| !readable.has(file.geometry.slot(stripe, *index));
-        (0..file.geometry.width()).filter(gone).fold(0, |bad, index| bad | 1 << index)
+        without(file, stripe, self.scrubs.doubts.believed(file.id, self.members.readable()))
     }
 
     /// Reads pieces, one request (or a few) to each member, all at once.
@@ -248,6 +264,16 @@ impl Core {
         }
         Ok(verify(response.dest, &records))
     }
+}
+
+/// Indices of a stripe whose members are none of these.
+fn without(file: &File, stripe: u64, slots: SlotSet) -> u32 {
+    let gone = |index: &usize| !slots.has(file.geometry.slot(stripe, *index));
+    (0..file.geometry.width()).filter(gone).fold(0, |bad, index| bad | 1 << index)
+}
+
+fn too_few(file: &File) -> VolumeError {
+    VolumeError::Lost(format!("object {}: too few good units are left", file.id))
 }
 
 /// Checks every block of every part against its digest; holes become zeros whatever was sent for them.

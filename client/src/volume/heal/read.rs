@@ -17,9 +17,9 @@ use super::together::Claim;
 use super::units::Behind;
 use super::{Attempt, Result, lock};
 use crate::layout::BLOCK;
-use crate::volume::gather::Gathered;
+use crate::volume::gather::{Gathered, Shortage, Units};
 use crate::volume::plan::StripeNeed;
-use crate::volume::{File, VolumeError};
+use crate::volume::File;
 
 /// Files that are seen to at the same time, and as many again of those that users opened.
 const FILES: usize = 8;
@@ -125,21 +125,17 @@ impl Attempt<'_> {
 
     /// The same as [`Attempt::read`], but for blocks that nobody has any more: the rest of the volume is not to wait for these for ever.
     pub(super) async fn read_what_is_left(&self, file: &File, run: &[Behind]) -> Result<Vec<Left>> {
-        let error = match self.read(file, run).await {
-            Ok(units) => return Ok(units.into_iter().map(|bytes| Left { bytes, lost: Vec::new() }).collect()),
-            Err(error) => error,
-        };
+        if let Some(units) = self.read(file, run).await? {
+            return Ok(units.into_iter().map(|bytes| Left { bytes, lost: Vec::new() }).collect());
+        }
         let mut all = Vec::new();
         for behind in run {
             let range = range_of(file, self.slot, behind.unit);
             let mut left = Left { bytes: Bytes::new(), lost: Vec::new() };
             let mut bytes = BytesMut::with_capacity(range.len());
             for (block, start) in range.step_by(BLOCK as usize).enumerate() {
-                let were_readable = self.core.all_are_readable(file);
                 match self.read_block(file, behind.unit, start).await? {
                     Some(read) => bytes.extend_from_slice(&read),
-                    // Who is out of reach, or was, may have it.
-                    None if !were_readable || !self.core.all_are_readable(file) => return Err(error),
                     None => {
                         left.lost.push(block);
                         bytes.resize(bytes.len() + BLOCK as usize, 0);
@@ -157,29 +153,46 @@ impl Attempt<'_> {
         let Some(index) = index_of(file, self.slot, unit) else { return Ok(None) };
         let mut need = self.core.need(file, unit);
         need.want(index, start..start + BLOCK as usize);
-        match self.core.gather_unlocked(file, vec![need]).await {
-            Ok(Gathered { stripes, damage }) => {
-                self.core.repair_later(file, damage);
-                let of = |(range, bytes): &(Range<usize>, Bytes)| {
-                    bytes.slice(start - range.start..start - range.start + BLOCK as usize)
-                };
-                Ok(stripes[0][index].as_ref().map(of))
+        let stripes = self.gather(file, vec![need]).await?;
+        let of = |(range, bytes): &(Range<usize>, Bytes)| {
+            bytes.slice(start - range.start..start - range.start + BLOCK as usize)
+        };
+        Ok(stripes.and_then(|stripes| stripes[0][index].as_ref().map(of)))
+    }
+
+    /// Units from the others; `None` when too many of theirs are bad.
+    async fn gather(&self, file: &File, needs: Vec<StripeNeed>) -> Result<Option<Vec<Units>>> {
+        let mut are_shown = false;
+        loop {
+            match self.core.gather_unlocked(file, needs.clone()).await {
+                Ok(Gathered { stripes, damage }) => {
+                    self.core.repair_later(file, damage);
+                    return Ok(Some(stripes));
+                }
+                Err(Shortage::Damaged) => return Ok(None),
+                Err(Shortage::Failed(error)) if are_shown => return Err(self.halt(Side::Target, &error.to_string())),
+                Err(Shortage::Failed(_)) => {}
             }
-            Err(VolumeError::Lost(_)) => Ok(None),
-            Err(error) => Err(self.halt(Side::Target, &error.to_string())),
+            // Who was restarted has forgotten where the file is; no program needs to have it open.
+            for slot in self.sources()? {
+                self.find_object(Side::Source(slot), file.id).await?;
+            }
+            are_shown = true;
         }
     }
 
-    /// What the member's units of a run are to hold, whole blocks; nothing where its file ends before.
-    async fn read(&self, file: &File, run: &[Behind]) -> Result<Vec<Bytes>> {
+    /// What the member's units of a run are to hold, whole blocks; nothing where its file ends before. `None` when some of it is lost.
+    async fn read(&self, file: &File, run: &[Behind]) -> Result<Option<Vec<Bytes>>> {
         let mut units: Vec<Option<Bytes>> = vec![None; run.len()];
         let mut seen = self.core.healing.handed_over.watch();
         loop {
             let reading = self.claim(file, run, &mut units);
             if !reading.wanted.is_empty() {
-                self.read_for_all(file, &reading, &mut units).await?;
+                if !self.read_for_all(file, &reading, &mut units).await? {
+                    return Ok(None);
+                }
             } else if units.iter().all(Option::is_some) {
-                return Ok(units.into_iter().flatten().collect());
+                return Ok(Some(units.into_iter().flatten().collect()));
             } else {
                 // Whoever reads it ends, or is ended, within `timeout`.
                 seen.changed().await;
@@ -207,16 +220,16 @@ impl Attempt<'_> {
         reading
     }
 
-    async fn read_for_all(&self, file: &File, reading: &Reading<'_>, units: &mut [Option<Bytes>]) -> Result<()> {
+    /// `false` when some of it is lost.
+    async fn read_for_all(&self, file: &File, reading: &Reading<'_>, units: &mut [Option<Bytes>]) -> Result<bool> {
         let need = |wanted: &Wanted| {
             let mut need = self.core.need(file, wanted.unit);
             want(file, &mut need, self.slot);
             wanted.others.iter().for_each(|slot| want(file, &mut need, *slot));
             need
         };
-        let gathered = self.core.gather_unlocked(file, reading.wanted.iter().map(need).collect()).await;
-        let Gathered { stripes, damage } = gathered.map_err(|error| self.halt(Side::Target, &error.to_string()))?;
-        self.core.repair_later(file, damage);
+        let needs = reading.wanted.iter().map(need).collect();
+        let Some(stripes) = self.gather(file, needs).await? else { return Ok(false) };
         let mut together = lock(&self.core.healing.together);
         for (wanted, stripe) in reading.wanted.iter().zip(stripes) {
             let of = |slot| {
@@ -231,7 +244,7 @@ impl Attempt<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
