@@ -13,6 +13,7 @@ use net_raid_client::fs::{Caller, Fs, SetAttrs, WriteFlags};
 use net_raid_client::volume::Volume;
 use net_raid_proto::ids::{ObjectId, Slot, Timestamp};
 use net_raid_proto::message::{Change, Kind, Request};
+use net_raid_proto::names::NameParts;
 use tokio::time::Instant;
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
@@ -429,5 +430,50 @@ fn what_the_others_forgot_is_not_lost() {
         for (_, file) in &files {
             assert_eq!(contents.files[file], vec![1; 100_000]);
         }
+    });
+}
+
+/// Of a large directory from which names went, those are read that are in the same parts, and no others; and nothing is searched for
+/// that is gone.
+#[test]
+fn few_names_of_a_large_directory_are_read() {
+    const NAMES: usize = 2500;
+    run(async {
+        let (halved, ()) = Halved::new(async |fs, from| {
+            for number in 0..NAMES {
+                let name = format!("{number}");
+                fs.mknod(&USER, from, name.as_bytes(), Kind::File, 0o644, 0).await.unwrap();
+            }
+        })
+        .await;
+        let (fs, cluster, from, to) = (&halved.fs, &halved.cluster, halved.from, halved.to);
+        for number in [b"17", b"18"] {
+            fs.unlink(from, number).await.unwrap();
+        }
+        fs.rename(from, b"19", from, b"new", 0).await.unwrap();
+        fs.rename(from, b"20", to, b"moved", 0).await.unwrap();
+        let id = fs.lookup(from, b"21").await.unwrap().id;
+        fs.link(id, to, b"link").await.unwrap();
+        let file = fs.lookup(from, b"22").await.unwrap().id;
+        write(fs, file, 1).await;
+        let id = fs.lookup(from, b"23").await.unwrap().id;
+        fs.setattr(&USER, id, SetAttrs { mode: Some(0o600), ..SetAttrs::default() }).await.unwrap();
+        cluster.journal.keep();
+        cluster.nodes[1].start();
+        cluster.wait_event("127.0.0.1:2 member caught up").await;
+        let (mut whole, mut parts) = (Vec::new(), 0);
+        for entry in cluster.journal.entries().iter().filter(|entry| entry.done) {
+            match &entry.request {
+                Request::ReadDir { .. } => whole.push(entry.clone()),
+                Request::ReadNames { id, cursor: 0, parts: NameParts(some) } if *id == from => {
+                    parts += some.count_ones();
+                }
+                _ => {}
+            }
+        }
+        assert!(whole.is_empty(), "{whole:?}");
+        // Of four names that went, on both sides.
+        assert!((1..=2 * 4).contains(&parts), "{parts} parts of names");
+        assert_eq!(halved.end(file).await, vec![1; 100_000]);
     });
 }

@@ -10,6 +10,8 @@ pub mod layout;
 
 pub mod membership;
 
+pub mod names;
+
 pub mod message;
 
 pub mod codec;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BrickId, Digests, Epoch, Generation, Name, ObjectId, Timestamp, Transaction, VolumeId};
 use crate::layout::Layout;
 use crate::membership::{Label, Membership};
+use crate::names::{NameParts, NameSums};
 
 /// Oldest and newest protocol version that this build speaks. The enum of versions is the changelog.
 pub const VERSION_MIN: u16 = Version::First as u16;
@@ -248,6 +249,15 @@ pub enum Request {
     ///
     /// What is damaged of a log goes with the next checkpoint.
     VerifyBrick,
+    /// One page of a directory, of which only the names in some parts are told, without attributes.
+    ReadNames {
+        /// The directory.
+        id: ObjectId,
+        /// 0, or what the page before returned.
+        cursor: u64,
+        /// The parts.
+        parts: NameParts,
+    },
 }
 
 /// What changes.
@@ -536,7 +546,7 @@ pub enum Reply {
     },
     /// To `Lookup` and `GetAttr`.
     Entry(Box<Entry>),
-    /// To `ReadDir` and `ReadOrphans`.
+    /// To `ReadDir`, `ReadNames` and `ReadOrphans`.
     Page {
         /// Entries.
         entries: Vec<DirEntry>,
@@ -583,7 +593,7 @@ pub enum Reply {
         /// Entries of what was changed, with attributes.
         entries: Vec<DirEntry>,
         /// The other entries.
-        others: NameSum,
+        others: NameSums,
         /// Cursor of the next page; `None` at the end.
         next: Option<u64>,
     },
@@ -651,41 +661,6 @@ pub struct UnitRun {
     pub generation: Generation,
     /// That made them holes.
     pub hole: bool,
-}
-
-/// Tells sets of directory entries apart, in any order of these: what they name, and by which names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NameSum {
-    /// How many entries.
-    pub count: u64,
-    /// Sum over [`NameSum::of`] each, modulo 2^64.
-    pub sum: u64,
-}
-
-impl NameSum {
-    /// The sum of one entry: FNV-1a with 64 bits over the name and the bytes of the id, little-endian, and then the
-    /// finalizer of splitmix64, so that sums of several entries do not meet.
-    pub fn of(name: &Name, id: ObjectId) -> NameSum {
-        let bytes = name.as_bytes().iter().copied().chain(id.0.to_le_bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        let hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        NameSum { count: 1, sum: hash ^ hash >> 31 }
-    }
-
-    /// With the entries of another sum.
-    #[must_use]
-    pub fn with(self, other: NameSum) -> NameSum {
-        NameSum { count: self.count.wrapping_add(other.count), sum: self.sum.wrapping_add(other.sum) }
-    }
-
-    /// Without the entries of another sum, which are among these.
-    #[must_use]
-    pub fn without(self, other: NameSum) -> NameSum {
-        NameSum { count: self.count.wrapping_sub(other.count), sum: self.sum.wrapping_sub(other.sum) }
-    }
 }
 
 /// A write or cut in the log.

@@ -242,6 +242,7 @@ impl<D: Disk> Brick<D> {
             Request::Lookup { parent, name } => self.lookup(*parent, name),
             Request::GetAttr { id } => self.get_attr(*id),
             Request::ReadDir { id, cursor, attributes } => self.read_dir(*id, *cursor, *attributes),
+            Request::ReadNames { id, cursor, parts } => self.read_names(*id, *cursor, *parts),
             Request::ReadChanged { id, cursor, since } => self.read_changed(*id, *cursor, *since),
             Request::ReadUnits { id, cursor, since } => self.read_units(*id, *cursor, *since),
             Request::ReadOrphans { cursor } => self.read_orphans(*cursor),
@@ -313,6 +314,7 @@ impl<D: Disk> Brick<D> {
             | Request::Abort { .. }
             | Request::ReadLog { .. }
             | Request::ReadDir { .. }
+            | Request::ReadNames { .. }
             | Request::ReadChanged { .. }
             | Request::ReadUnits { .. }
             | Request::ReadOrphans { .. }

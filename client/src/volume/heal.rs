@@ -97,6 +97,12 @@ struct Attempt<'a> {
     /// Made, and perhaps removed, since the attempt began.
     born: Mutex<BTreeSet<ObjectId>>,
     gone: Mutex<BTreeSet<ObjectId>>,
+    /// Other names were given to these, or taken from them, since the attempt began.
+    moved: Mutex<BTreeSet<ObjectId>>,
+    /// Had one name on the member, which the others do not have.
+    taken_out: Mutex<BTreeSet<ObjectId>>,
+    /// A source was searched for something in vain, and nothing moved meanwhile.
+    searched: AtomicBool,
     /// Being given a name just now.
     making: Mutex<BTreeSet<ObjectId>>,
     /// About to lose one of several names.
@@ -165,6 +171,9 @@ impl Core {
             completed: tokio::sync::Mutex::default(),
             born: Mutex::default(),
             gone: Mutex::default(),
+            moved: Mutex::default(),
+            taken_out: Mutex::default(),
+            searched: AtomicBool::new(false),
             making: Mutex::default(),
             leaving: Mutex::default(),
             searches: AtomicBool::new(false),
@@ -364,6 +373,7 @@ impl Attempt<'_> {
         let Touched { places, renamed, objects, data, born, gone, seen } =
             lock(&self.core.healing.frontier).take(self.slot);
         self.leaving().retain(|id, _| !renamed.contains(id));
+        lock(&self.moved).extend(renamed);
         lock(&self.born).extend(born);
         lock(&self.gone).extend(gone);
         self.heard(seen);

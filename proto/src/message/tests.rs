@@ -165,19 +165,3 @@ fn faults_are_one_clause() {
         assert_eq!(fault.to_string(), text);
     }
 }
-
-/// Sets of entries are told apart, whatever their order is, and one can be taken out of a sum.
-#[test]
-fn sums_of_names_tell_sets_apart() {
-    let of = |name: &str, id: u64| NameSum::of(&Name::new(name.as_bytes()).unwrap(), ObjectId(id));
-    let all = [of("a", 1), of("b", 2), of("ab", 3)];
-    let sum = |entries: &[NameSum]| entries.iter().fold(NameSum::default(), |sum, one| sum.with(*one));
-    let [one, two, three] = all;
-    assert_eq!(sum(&[three, one, two]), sum(&all));
-    assert_eq!(sum(&all).without(two), sum(&[one, three]));
-    // Exchanged ids, exchanged names, and one that is missing.
-    assert_ne!(sum(&[of("a", 2), of("b", 1)]), sum(&[one, two]));
-    assert_ne!(sum(&[of("b", 1), of("a", 2)]), sum(&[one, two]));
-    assert_ne!(sum(&[one, two]), sum(&[one, three]));
-    assert_eq!(of("a", 1), NameSum { count: 1, sum: 17_150_548_967_464_331_217 });
-}

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use net_raid_proto::ids::{Generation, Name, ObjectId};
 use net_raid_proto::limits::TARGET_MAX;
-use net_raid_proto::message::{DirEntry, Kind, NameSum, Reply};
+use net_raid_proto::message::{DirEntry, Kind, Reply};
+use net_raid_proto::names::{NameParts, NameSums};
 
 use super::Brick;
 use super::attr::entry;
@@ -39,12 +40,21 @@ impl<D: Disk> Brick<D> {
     }
 
     pub(super) fn read_dir(&self, id: ObjectId, cursor: u64, attributes: bool) -> Result<Reply> {
+        self.page_of(id, cursor, NameParts::ALL, attributes)
+    }
+
+    /// What is in other parts costs nothing but its name.
+    pub(super) fn read_names(&self, id: ObjectId, cursor: u64, parts: NameParts) -> Result<Reply> {
+        self.page_of(id, cursor, parts, false)
+    }
+
+    fn page_of(&self, id: ObjectId, cursor: u64, parts: NameParts, attributes: bool) -> Result<Reply> {
         let dir = self.directory(id)?;
         let _names = dir.names();
         let page = self.disk.read_dir(&dir.handle, cursor)?;
         let next = page.last().map(|item| item.next);
-        let mut entries = Vec::with_capacity(page.len());
-        for item in page {
+        let mut entries = Vec::new();
+        for item in page.into_iter().filter(|item| parts.has(&item.name)) {
             if let Some(found) = self.dir_entry(&dir, item, attributes)? {
                 self.seen(found.id, id, &found.name);
                 entries.push(found);
@@ -59,11 +69,11 @@ impl<D: Disk> Brick<D> {
         let _names = dir.names();
         let page = self.disk.read_dir(&dir.handle, cursor)?;
         let next = page.last().map(|item| item.next);
-        let (mut entries, mut others) = (Vec::new(), NameSum::default());
+        let (mut entries, mut others) = (Vec::new(), NameSums::default());
         for item in page {
             let Some(meta) = self.child_meta(&dir, &item.name)? else { continue };
             if meta.stamp <= since {
-                others = others.with(NameSum::of(&item.name, meta.id));
+                others.add(&item.name, meta.id);
             } else if let Some(found) = self.dir_entry(&dir, item, true)? {
                 self.seen(found.id, id, &found.name);
                 entries.push(found);

@@ -141,6 +141,9 @@ impl Attempt<'_> {
             }
             return Ok(first);
         }
+        if !has_many_names(&found) {
+            lock(&self.taken_out).insert(found.id);
+        }
         let change = Change::Detach { parent: place.0, name: place.1.clone(), id: found.id };
         self.lost_sight(found.id);
         self.change(self.core.world.clock.now(), change, Bytes::new()).await?;

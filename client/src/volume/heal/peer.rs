@@ -1,17 +1,18 @@
 //! Asking the member that is healed, and those that it is healed from, for objects that they may have forgotten where they are.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use net_raid_proto::ids::{ObjectId, Slot};
-use net_raid_proto::message::{DirEntry, Entry, Fault, NameSum, Reply, Request, UnitRun};
+use net_raid_proto::message::{DirEntry, Entry, Fault, Reply, Request, UnitRun};
+use net_raid_proto::names::{NameParts, NameSums};
 use tokio::time::timeout;
 
 use super::behind::Place;
-use super::{Attempt, Halt, Result};
+use super::{Attempt, Halt, Result, lock};
 use crate::conn::{CallError, Response};
 use crate::volume::query::nonsense;
 
@@ -180,18 +181,34 @@ impl Attempt<'_> {
                 return Ok(true);
             }
         }
-        if matches!(side, Side::Source(_)) && self.may_be_gone(id) || !self.searches() {
+        let is_source = matches!(side, Side::Source(_));
+        if is_source && (self.may_be_gone(id) || self.has_gone(id)) || !self.searches() {
             return Ok(false);
         }
+        let moved = self.count_moved();
         let found = match self.core.search(self.slot_of(side), id).await {
             Ok(()) => true,
             Err(CallError::Fault(_)) => false,
             Err(CallError::Lost(why)) => return Err(self.halt(side, &why)),
         };
-        if !found && side == Side::Target {
+        if !found && is_source && moved == self.count_moved() {
+            self.searched.store(true, Ordering::Relaxed);
+        } else if !found && !is_source {
             self.places().absent.insert(id);
         }
         Ok(found)
+    }
+
+    /// Whether an object that was not found where it was seen is nowhere on a source. What was there when the attempt began, and has no
+    /// other name since, was come by where it differs from what the member has: so what the member had at one place only, where the
+    /// others do not have it, is gone; and so is what no search has come by.
+    fn has_gone(&self, id: ObjectId) -> bool {
+        let is_known = self.searched.load(Ordering::Relaxed) || lock(&self.taken_out).contains(&id);
+        is_known && !self.is_moving(id) && !lock(&self.moved).contains(&id)
+    }
+
+    fn count_moved(&self) -> usize {
+        lock(&self.moved).len() + lock(&self.core.healing.frontier).moved(self.slot).0.len()
     }
 
     async fn show_at(&self, side: Side, id: ObjectId, (parent, name): Place, depth: usize) -> Result<bool> {
@@ -275,6 +292,7 @@ impl Attempt<'_> {
     fn is_certain(&self, id: ObjectId) -> bool {
         self.is_paused()
             || self.may_be_gone(id)
+            || self.has_gone(id)
             || self.is_new(id) && self.guesses(Side::Source(self.slot), id).is_empty()
     }
 
@@ -339,7 +357,12 @@ impl Attempt<'_> {
 
     /// All names of a directory.
     pub(super) async fn names_of(&self, side: Side, id: ObjectId) -> Result<Option<Vec<DirEntry>>> {
-        let request = |cursor| Request::ReadDir { id, cursor, attributes: false };
+        self.names_in(side, id, NameParts::ALL).await
+    }
+
+    /// Those in some parts.
+    pub(super) async fn names_in(&self, side: Side, id: ObjectId, parts: NameParts) -> Result<Option<Vec<DirEntry>>> {
+        let request = |cursor| Request::ReadNames { id, cursor, parts };
         let found = self.pages(side, request, page_of).await?;
         for entry in found.iter().flatten() {
             self.saw(side, entry.id, (id, entry.name.clone()));
@@ -353,13 +376,13 @@ impl Attempt<'_> {
         Ok(found.unwrap_or_default())
     }
 
-    /// The names of a directory whose objects changed since, and a sum over the others.
-    pub(super) async fn changed_in(&self, side: Side, id: ObjectId) -> Result<Option<(Vec<DirEntry>, NameSum)>> {
-        let mut sum = NameSum::default();
+    /// The names of a directory whose objects changed since, and sums over the others.
+    pub(super) async fn changed_in(&self, side: Side, id: ObjectId) -> Result<Option<(Vec<DirEntry>, NameSums)>> {
+        let mut sum = NameSums::default();
         let request = |cursor| Request::ReadChanged { id, cursor, since: self.since };
         let page = |reply| match reply {
             Reply::Changed { entries, others, next } => {
-                sum = sum.with(others);
+                sum.merge(&others);
                 Some((entries, next))
             }
             _ => None,

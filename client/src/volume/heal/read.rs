@@ -17,9 +17,9 @@ use super::together::Claim;
 use super::units::Behind;
 use super::{Attempt, Result, lock};
 use crate::layout::BLOCK;
+use crate::volume::File;
 use crate::volume::gather::{Gathered, Shortage, Units};
 use crate::volume::plan::StripeNeed;
-use crate::volume::File;
 
 /// Files that are seen to at the same time, and as many again of those that users opened.
 const FILES: usize = 8;

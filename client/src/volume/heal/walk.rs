@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use net_raid_proto::ids::{Name, ObjectId};
-use net_raid_proto::message::{DirEntry, Kind, NameSum};
+use net_raid_proto::message::{DirEntry, Kind};
+use net_raid_proto::names::{NameParts, NameSums};
 
 use super::behind::{Place, Stripes, Touched};
 use super::peer::{Found, Side};
@@ -168,28 +169,34 @@ impl Attempt<'_> {
         let Some((target, target_sum)) = target else {
             return Ok(Some(Both { source: entries, target: None, differing: Vec::new() }));
         };
-        let differing = self.compare(id, (&entries, sum), (&target, target_sum)).await?;
+        let differing = self.compare(id, Known::new(&entries, sum), Known::new(&target, target_sum)).await?;
         let source = entries.into_iter().chain(others).collect();
         Ok(Some(Both { source, target: Some(target), differing }))
     }
 
     /// The names that name different things.
-    async fn compare(
-        &self,
-        id: ObjectId,
-        source: (&[DirEntry], NameSum),
-        target: (&[DirEntry], NameSum),
-    ) -> Result<Differing> {
-        let (mut here, mut there) = (Known::new(source), Known::new(target));
+    async fn compare(&self, id: ObjectId, mut here: Known, mut there: Known) -> Result<Differing> {
         let (only_here, only_there) = (here.names_without(&there), there.names_without(&here));
+        let mut parts = NameParts::ALL;
         if only_here.len() + only_there.len() <= LOOKUPS_MAX {
             self.complete(Side::Target, id, &only_here, &mut there).await?;
             self.complete(Side::Source(self.source()?), id, &only_there, &mut here).await?;
-            if here.rest == there.rest {
-                return Ok(here.differing(&there));
-            }
+            parts = here.rest.differing(&there.rest);
         }
-        self.compare_whole(id).await
+        if !parts.is_empty() {
+            let source = Side::Source(self.source()?);
+            let reads = [(source, &mut here), (Side::Target, &mut there)];
+            let reads = reads.into_iter().map(|(side, known)| self.read_parts(side, id, parts, known));
+            futures_util::future::try_join_all(reads).await?;
+        }
+        Ok(here.differing(&there))
+    }
+
+    /// All names in the parts of which the sums say that some differ among those of what was not changed.
+    async fn read_parts(&self, side: Side, id: ObjectId, parts: NameParts, known: &mut Known) -> Result<()> {
+        known.names.retain(|name, _| !parts.has(name));
+        known.tell(&self.names_in(side, id, parts).await?.unwrap_or_default());
+        Ok(())
     }
 
     /// Looks names up that were not told of.
@@ -199,22 +206,12 @@ impl Attempt<'_> {
             let lookups = places.iter().map(|place| self.lookup(side, place));
             for (name, entry) in names.iter().zip(futures_util::future::try_join_all(lookups).await?) {
                 if let Some(entry) = entry {
-                    known.rest = known.rest.without(NameSum::of(name, entry.id));
+                    known.rest.remove(name, entry.id);
                     known.names.insert(name.clone(), (entry.id, entry.attr.kind));
                 }
             }
         }
         Ok(())
-    }
-
-    /// All names, where the sums say that some differ among those of what was not changed.
-    async fn compare_whole(&self, id: ObjectId) -> Result<Differing> {
-        let source = self.source()?;
-        let (here, there) =
-            futures_util::future::try_join(self.names_of(Side::Source(source), id), self.names_of(Side::Target, id))
-                .await?;
-        let known = |entries: Option<Vec<DirEntry>>| Known::new((&entries.unwrap_or_default(), NameSum::default()));
-        Ok(known(here).differing(&known(there)))
     }
 
     /// What the member has in directories that the others have elsewhere, or not at all.
@@ -282,13 +279,19 @@ type Differing = Vec<(Name, Option<(ObjectId, Kind)>)>;
 struct Known {
     names: BTreeMap<Name, (ObjectId, Kind)>,
     /// All others.
-    rest: NameSum,
+    rest: NameSums,
 }
 
 impl Known {
-    fn new((entries, rest): (&[DirEntry], NameSum)) -> Known {
-        let names = entries.iter().map(|entry| (entry.name.clone(), (entry.id, entry.kind.clone()))).collect();
-        Known { names, rest }
+    fn new(entries: &[DirEntry], rest: NameSums) -> Known {
+        let mut known = Known { names: BTreeMap::new(), rest };
+        known.tell(entries);
+        known
+    }
+
+    fn tell(&mut self, entries: &[DirEntry]) {
+        let names = entries.iter().map(|entry| (entry.name.clone(), (entry.id, entry.kind.clone())));
+        self.names.extend(names);
     }
 
     fn names_without(&self, other: &Known) -> Vec<Name> {

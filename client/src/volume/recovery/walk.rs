@@ -6,7 +6,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use net_raid_proto::ids::{Generation, Name, ObjectId, Slot};
-use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, NameSum, Reply, Request};
+use net_raid_proto::message::{DirEntry, Entry, Fault, Kind, Reply, Request};
+use net_raid_proto::names::NameSums;
 
 use super::names::{View, hidden};
 use super::{Recovery, Result, SHOW_MAX, TOGETHER, Trouble};
@@ -144,7 +145,7 @@ impl Recovery<'_> {
                 let entries_there = futures_util::future::try_join_all(lookups).await?;
                 for (name, entry) in missing.iter().zip(entries_there) {
                     let Some(entry) = entry else { continue };
-                    *others = others.without(NameSum::of(name, entry.id));
+                    others.remove(name, entry.id);
                     entries.insert((*name).clone(), entry);
                 }
             }
@@ -153,8 +154,8 @@ impl Recovery<'_> {
         Ok(same.then(|| found.into_iter().map(|(entries, _)| entries).collect()))
     }
 
-    async fn changed_on(&self, from: (Slot, &View), id: ObjectId) -> Result<(Entries, NameSum)> {
-        let (mut found, mut sum, mut cursor) = (Entries::new(), NameSum::default(), 0);
+    async fn changed_on(&self, from: (Slot, &View), id: ObjectId) -> Result<(Entries, NameSums)> {
+        let (mut found, mut sum, mut cursor) = (Entries::new(), NameSums::default(), 0);
         loop {
             let request = Request::ReadChanged { id, cursor, since: self.complete };
             let Reply::Changed { entries, others, next } = self.ask(from, &request, &[]).await? else {
@@ -164,7 +165,7 @@ impl Recovery<'_> {
                 let (name, entry) = self.attributes_of(from.0, entry)?;
                 found.insert(name, entry);
             }
-            sum = sum.with(others);
+            sum.merge(&others);
             let Some(next) = next else { return Ok((found, sum)) };
             cursor = next;
         }

@@ -247,6 +247,11 @@ fn control_request() -> impl Strategy<Value = Request> {
         Just(Request::ReadNote),
         vec(any::<u8>(), 0..100).prop_map(|note| Request::WriteNote { note }),
         Just(Request::VerifyBrick),
+        (id(), any::<u64>(), any::<u64>()).prop_map(|(id, cursor, parts)| Request::ReadNames {
+            id,
+            cursor,
+            parts: NameParts(parts)
+        }),
     ]
 }
 
@@ -287,7 +292,7 @@ fn object_request() -> impl Strategy<Value = Request> {
 pub fn request() -> impl Strategy<Value = Request> {
     let change = (transaction(), generation(), any::<u16>(), timestamp(), change());
     prop_oneof![
-        11 => control_request(),
+        12 => control_request(),
         11 => object_request(),
         6 => change.prop_map(|(transaction, generation, participants, now, change)| Request::Change {
             transaction,
@@ -393,8 +398,10 @@ pub fn reply() -> impl Strategy<Value = Reply> {
             before,
             is_whole
         }),
-        (vec(dir_entry(), 0..8), any::<(u64, u64)>(), of(any::<u64>())).prop_map(|(entries, (count, sum), next)| {
-            Reply::Changed { entries, others: NameSum { count, sum }, next }
+        (vec(dir_entry(), 0..8), vec((name(), id()), 0..20), of(any::<u64>())).prop_map(|(entries, names, next)| {
+            let mut others = NameSums::default();
+            names.iter().for_each(|(name, id)| others.add(name, *id));
+            Reply::Changed { entries, others, next }
         }),
         (vec(unit_run(), 0..8), of(any::<u64>())).prop_map(|(runs, next)| Reply::Units { runs, next }),
         (any::<([u8; 16], u32, u64, bool, bool)>(), timestamp()).prop_map(

@@ -60,7 +60,7 @@ variants!(requests: Request from request, [
     Hello, Format, Own, Disown, SetMembership, Ping, Resolve, Lookup, GetAttr, ReadDir, ReadLink, GetXattr,
     ListXattr, StatFs, Read, Allocated, Change, Fsync, Checkpoint, Complete, Abort, ReadLog, Release,
     PurgeOrphans, ReadChanged, ReadUnits, ReadOrphans, Verify, Restore, ReadNote,
-    WriteNote, VerifyBrick,
+    WriteNote, VerifyBrick, ReadNames,
 ], heading "Requests");
 
 variants!(changes: Change from change, [
