@@ -92,18 +92,6 @@ pub enum Event {
         /// The slot that the spare is to fill.
         slot: u8,
     },
-    /// The spare is a member.
-    RebuildDone {
-        /// The slot that it fills.
-        slot: u8,
-    },
-    /// Copying to a spare ended early.
-    RebuildFailed {
-        /// The slot that it was to fill.
-        slot: u8,
-        /// Why.
-        reason: String,
-    },
     /// Something is not as it was written; the server is where it was found.
     Inconsistency {
         /// The path or the id of the object.
@@ -273,8 +261,6 @@ impl Event {
             Self::SpareConnected => "spare connected",
             Self::SpareUnreachable { .. } => "spare not reachable",
             Self::RebuildStarted { .. } => "copy to spare started",
-            Self::RebuildDone { .. } => "copy to spare done",
-            Self::RebuildFailed { .. } => "copy to spare failed",
             Self::Inconsistency { .. } => "inconsistency found",
             Self::Repaired { .. } => "repaired",
             Self::ScrubStarted => "scrub started",
@@ -309,7 +295,6 @@ impl Event {
             | Self::SpareReleased
             | Self::SpareConnected
             | Self::RebuildStarted { .. }
-            | Self::RebuildDone { .. }
             | Self::ScrubStarted
             | Self::ScrubDone { .. }
             | Self::ScrubProgress { .. }
@@ -331,8 +316,7 @@ impl Event {
             | Self::ScrubFailed { .. }
             | Self::Inconsistency { .. }
             | Self::Repaired { .. } => Severity::Warning,
-            Self::RebuildFailed { .. }
-            | Self::Damaged { .. }
+            Self::Damaged { .. }
             | Self::VolumeOffline { .. }
             | Self::TakenOver { .. }
             | Self::AssemblyRefused { .. } => Severity::Error,
@@ -349,10 +333,9 @@ impl Event {
             | Self::TakenOver { reason }
             | Self::Forced { reason } => Fields { reason: Some(reason), ..none },
             Self::AssemblyRefused { why } => Fields { reason: Some(why), ..none },
-            Self::CatchUpStarted { slot }
-            | Self::SlotGivenBack { slot }
-            | Self::RebuildStarted { slot }
-            | Self::RebuildDone { slot } => Fields { slot: Some(*slot), ..none },
+            Self::CatchUpStarted { slot } | Self::SlotGivenBack { slot } | Self::RebuildStarted { slot } => {
+                Fields { slot: Some(*slot), ..none }
+            }
             Self::CatchUpProgress { slot, files, bytes, copied, rate, left, object } => {
                 let left = left.map_or_else(|| "unknown".into(), |left| left.to_string());
                 let counts = format!(
@@ -365,9 +348,9 @@ impl Event {
                 let counts = format!("files {files}, bytes {bytes}, seconds {seconds}");
                 Fields { slot: Some(*slot), counts: Some(counts), ..none }
             }
-            Self::MemberDropped { slot, reason }
-            | Self::CatchUpFailed { slot, reason }
-            | Self::RebuildFailed { slot, reason } => Fields { slot: Some(*slot), reason: Some(reason), ..none },
+            Self::MemberDropped { slot, reason } | Self::CatchUpFailed { slot, reason } => {
+                Fields { slot: Some(*slot), reason: Some(reason), ..none }
+            }
             Self::Inconsistency { object, what } | Self::Damaged { object, what } => {
                 Fields { object: Some(object), reason: Some(what), ..none }
             }

@@ -117,8 +117,6 @@ fn every_event_has_its_words() {
         (Event::SpareConnected, "spare connected"),
         (Event::SpareUnreachable { reason: reason() }, "spare not reachable: no route"),
         (Event::RebuildStarted { slot: 0 }, "copy to spare started, slot 0"),
-        (Event::RebuildDone { slot: 0 }, "copy to spare done, slot 0"),
-        (Event::RebuildFailed { slot: 0, reason: reason() }, "copy to spare failed, slot 0: no route"),
         (
             Event::Inconsistency { object: "/a".into(), what: "wrong digest".into() },
             "inconsistency found: /a: wrong digest",
@@ -303,11 +301,11 @@ fn traced(run: impl FnOnce()) -> String {
 #[test]
 fn tracing_gets_the_data_as_fields() {
     let log = EventLog::open(None).expect("no file");
-    let event = Event::RebuildFailed { slot: 2, reason: "disk full".into() };
+    let event = Event::CatchUpFailed { slot: 2, reason: "disk full".into() };
     assert_eq!(
         traced(|| log.log("A", Some(&server("h:1")), &event)),
-        "{\"level\":\"ERROR\",\"fields\":{\"message\":\"copy to spare failed\",\"volume\":\"A\",\"server\":\"h:1\",\
-         \"slot\":2,\"reason\":\"disk full\"},\"target\":\"net_raid::events\"}\n"
+        "{\"level\":\"WARN\",\"fields\":{\"message\":\"catch-up broken off, and tried again\",\"volume\":\"A\",\
+         \"server\":\"h:1\",\"slot\":2,\"reason\":\"disk full\"},\"target\":\"net_raid::events\"}\n"
     );
     let mounted = Event::VolumeMounted { mountpoint: "/m".into() };
     assert_eq!(

@@ -18,6 +18,11 @@ const ALL_GONE: u64 = 1000;
 const ALL_FULL: u64 = 1000;
 /// Longest time that members are given to catch up, in ms.
 const CATCH_UP: u64 = 6000;
+/// Programs begin anew so long before a spare may take the slot of a server that is gone, and that may be back within so many ms then.
+const BEFORE_SPARE: Duration = Duration::from_millis(100);
+const AROUND_SPARE: u64 = 600;
+/// A server that is back is connected again within so many short stops.
+const SPARE_STOPS: usize = 5;
 /// A client has found its servers again within this.
 const FOUND_AGAIN: Duration = Duration::from_millis(2500);
 
@@ -53,7 +58,60 @@ impl Story {
         for (_, machine, heal) in heals {
             self.end(session, &machine, &heal)?;
         }
+        self.outlast(session).await?;
         self.let_catch_up().await?;
+        self.judge()
+    }
+
+    /// A server is gone until a spare takes its slot, at about that moment: it may come just before, while the spare is rebuilt, or too
+    /// late.
+    async fn outlast(&mut self, session: &mut Session) -> Result<(), String> {
+        if self.setup.spares == 0 || !self.random.chance(4) {
+            return Ok(());
+        }
+        let index = self.setup.unreliable[self.random.below(self.setup.unreliable.len() as u64) as usize];
+        let machine = Arc::clone(&self.machines[index]);
+        if machine.is_lost() {
+            return Ok(());
+        }
+        self.trace.fault("server gone until a spare comes", format_args!("{index}"));
+        let heal = if self.random.chance(2) {
+            machine.kill();
+            Heal::Start
+        } else {
+            session.client.lines[index].send_replace(true);
+            Heal::Join
+        };
+        sleep(self.config.timeout.saturating_sub(BEFORE_SPARE)).await;
+        for actor in session.actors.drain(..) {
+            actor.await.map_err(|error| format!("an actor: {error}"))?;
+        }
+        self.employ(session);
+        if self.random.chance(2) {
+            sleep(Duration::from_millis(self.random.below(AROUND_SPARE))).await;
+            self.end(session, &machine, &heal)?;
+            return self.judge();
+        }
+        let deadline = Instant::now() + Duration::from_millis(AROUND_SPARE);
+        while session.volume.catch_up_progress().iter().all(|progress| progress.copied == 0)
+            && Instant::now() < deadline
+        {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.end(session, &machine, &heal)?;
+        // The spare hardly moves, so that the other one is found again before the rebuild is over.
+        let spare = Arc::clone(&self.machines[self.setup.servers]);
+        for _ in 0..SPARE_STOPS {
+            if !spare.is_running() || *spare.frozen.borrow() {
+                break;
+            }
+            self.trace.fault("spare stopped for a moment", format_args!("{}", spare.index));
+            spare.frozen.send_replace(true);
+            sleep(Duration::from_millis(SHORT_STOP)).await;
+            spare.frozen.send_replace(false);
+            let moves = Duration::from_millis(self.random.below(5));
+            sleep(moves).await;
+        }
         self.judge()
     }
 

@@ -44,7 +44,9 @@ pub fn run(seed: u64, sabotage: Sabotage, shown: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     let trace = runtime.block_on(async { Trace::new(shown) });
-    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(story::run(seed, trace.clone()))));
+    let story = || runtime.block_on(story::run(seed, trace.clone()));
+    // Whoever is shown a seed is shown what it logs too.
+    let result = catch_unwind(AssertUnwindSafe(|| if shown { story() } else { trace.count_events(story) }));
     let result = result.unwrap_or_else(|_| Err("panicked".into()));
     let panicked = PANIC.with(|panic| panic.borrow_mut().take());
     // Tasks that are dropped here have nothing more to say.
@@ -99,8 +101,8 @@ pub fn show(seed: u64) -> bool {
     outcome.result.is_ok()
 }
 
-/// Runs seeds; whether all went well.
-pub fn run_many(seeds: Range<u64>) -> bool {
+/// Runs seeds; whether all went well, and each of these was logged at least once.
+pub fn run_many(seeds: Range<u64>, expected: &[&str]) -> bool {
     let start = Instant::now();
     let (counts, failed) = (Mutex::new(Counts::new()), Mutex::new(Vec::new()));
     each(seeds.clone(), |seed| {
@@ -116,12 +118,15 @@ pub fn run_many(seeds: Range<u64>) -> bool {
     });
     let (seconds, count) = (start.elapsed().as_secs_f64(), seeds.end - seeds.start);
     println!("{count} seeds from {} in {seconds:.1} s, {:.1} seeds/s", seeds.start, count as f64 / seconds);
-    for (kind, count) in counts.into_inner().unwrap() {
+    let counts = counts.into_inner().unwrap();
+    for (kind, count) in &counts {
         println!("{count:>8} {kind}");
     }
     let failed = failed.into_inner().unwrap();
     println!("failed: {} {failed:?}", failed.len());
-    failed.is_empty()
+    let missing: Vec<_> = expected.iter().filter(|event| !counts.contains_key(&format!("event: {event}"))).collect();
+    println!("never happened: {missing:?}");
+    failed.is_empty() && missing.is_empty()
 }
 
 /// Whether a seed is the same whenever it runs.

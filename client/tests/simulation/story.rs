@@ -99,7 +99,7 @@ pub struct Story {
     pub powerless: BTreeSet<usize>,
     /// Machines with flipped bits that nobody may have noticed.
     pub rotten: BTreeSet<usize>,
-    config: VolumeConfig,
+    pub config: VolumeConfig,
     dead: Arc<Mutex<BTreeSet<u32>>>,
     clients: u32,
     start: Instant,

@@ -6,9 +6,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
+use tracing::Event;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-/// How often each kind of fault was injected.
-pub type Counts = BTreeMap<&'static str, u64>;
+/// How often each kind of fault was injected, and each kind of event was logged.
+pub type Counts = BTreeMap<String, u64>;
 
 struct State {
     hash: u64,
@@ -43,8 +48,19 @@ impl Trace {
 
     /// Notes and counts a fault.
     pub fn fault(&self, kind: &'static str, detail: fmt::Arguments<'_>) {
-        *self.state.lock().unwrap().counts.entry(kind).or_insert(0) += 1;
+        self.count(kind.into());
         self.note(format_args!("FAULT {kind} {detail}"));
+    }
+
+    fn count(&self, kind: String) {
+        *self.state.lock().unwrap().counts.entry(kind).or_insert(0) += 1;
+    }
+
+    /// Counts the events that volumes log in this thread while `run` does.
+    pub fn count_events<T>(&self, run: impl FnOnce() -> T) -> T {
+        let events = Targets::new().with_target("net_raid::events", LevelFilter::TRACE);
+        let subscriber = tracing_subscriber::registry().with(EventCounter(self.clone()).with_filter(events));
+        tracing::subscriber::with_default(subscriber, run)
     }
 
     /// All that was noted, as one number.
@@ -55,5 +71,24 @@ impl Trace {
     /// The faults so far.
     pub fn counts(&self) -> Counts {
         self.state.lock().unwrap().counts.clone()
+    }
+}
+
+/// Counts events of volumes by what they say.
+struct EventCounter(Trace);
+
+impl<S: tracing::Subscriber> Layer<S> for EventCounter {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut Message(&self.0));
+    }
+}
+
+struct Message<'a>(&'a Trace);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0.count(format!("event: {value:?}"));
+        }
     }
 }
