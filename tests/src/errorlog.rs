@@ -41,4 +41,13 @@ impl ErrorLog {
         assert!(found, "no line with {words:?} within {within:?} in the error log:\n{}", self.text());
         self.matching(words).remove(0)
     }
+
+    /// Waits until there are so many such lines.
+    ///
+    /// # Panics
+    /// When there are fewer after `within`; with the whole log.
+    pub fn expect_times(&self, words: &[&str], times: usize, within: Duration) {
+        let found = reached(within, || self.matching(words).len() >= times);
+        assert!(found, "fewer than {times} lines with {words:?} within {within:?} in the error log:\n{}", self.text());
+    }
 }

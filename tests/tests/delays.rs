@@ -1,6 +1,5 @@
-//! What users feel of servers that die, freeze, are cut off, or are brought up to date: how long single operations take.
+//! What users feel of servers that die, freeze, or are cut off: how long single operations take.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 use net_raid_tests::cluster::Cluster;
 use net_raid_tests::fsops::open_with;
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file};
-use net_raid_tests::process::sh;
 use net_raid_tests::rig::BUDGET;
 use net_raid_tests::{Array, Health, Rig, on_every_healthy_array};
 use rustix::fs::OFlags;
@@ -143,94 +141,4 @@ fn silent_servers_delay_once(rig: &mut Rig, how: &str, silence: impl Fn(&Rig, us
     assert!(longest.write <= limit && longest.read <= limit, "{longest:?}, at most {limit:?}");
     let after = pauses(rig, 3, |_| go_on());
     assert!(after.write < STALL && after.read < STALL, "delayed again: {after:?}");
-}
-
-/// What a hundredth of the reads, and of the writes, took longer than.
-#[derive(Clone, Copy, Debug)]
-struct Slowest {
-    write: Duration,
-    read: Duration,
-}
-
-/// A program that reads and one that writes a block now and then, both around the kernel's cache, while something happens.
-fn slowest(rig: &mut Rig, meanwhile: impl FnOnce(&mut Rig)) -> Slowest {
-    const BLOCK: u64 = 4096;
-    const EVERY: Duration = Duration::from_millis(4);
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::DIRECT;
-    let (written, read): (File, File) =
-        (open_with(&rig.path("written"), flags).unwrap(), open_with(&rig.path("read"), flags).unwrap());
-    // Any order does in which what comes next is not what came before.
-    let place = |i: u64| i * 7919 % (USED / BLOCK) * BLOCK;
-    let stop = AtomicBool::new(false);
-    let write = |i| {
-        let at = place(i);
-        written.write_all_at(&Pattern::of(1).bytes(at, BLOCK as usize), at).expect("no write fails");
-    };
-    let read = |i| verify_range(&read, Pattern::of(2), place(i), BLOCK).expect("no read fails");
-    std::thread::scope(|scope| {
-        let write = scope.spawn(|| times_until(&stop, EVERY, write));
-        let read = scope.spawn(|| times_until(&stop, EVERY, read));
-        let both_end = Stop(&stop);
-        meanwhile(rig);
-        drop(both_end);
-        Slowest { write: percentile(write.join().unwrap()), read: percentile(read.join().unwrap()) }
-    })
-}
-
-fn times_until(stop: &AtomicBool, every: Duration, step: impl Fn(u64)) -> Vec<Duration> {
-    let mut times = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let start = Instant::now();
-        step(times.len() as u64);
-        times.push(start.elapsed());
-        // What a program does between two operations.
-        std::thread::sleep(every.saturating_sub(start.elapsed()));
-    }
-    times
-}
-
-fn percentile(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() * 99 / 100]
-}
-
-/// Bytes of the files that programs use, and of what is behind.
-const USED: u64 = 32 * MIB;
-const BEHIND: u64 = 512 * MIB;
-
-/// A server is brought up to date beside users: what takes longest of what they do may take twice as long, or a millisecond longer.
-fn users_feel_little_of_a_catch_up(array: Array) {
-    Rig::run_within(Duration::from_secs(300), array, Health::Healthy, |rig| {
-        write_file(&rig.path("written"), Pattern::of(1), USED).unwrap();
-        write_file(&rig.path("read"), Pattern::of(2), USED).unwrap();
-        rig.cluster[0].kill9();
-        let address = format!(" {} ", rig.cluster[0].address());
-        write_file(&rig.path("behind"), Pattern::of(3), BEHIND).unwrap();
-        rig.client.errorlog().expect(&[&address, "member dropped"], STALL + SLACK);
-        sh(&rig.root(), "sync -f .; sync");
-        let alone = slowest(rig, |_| std::thread::sleep(Duration::from_secs(8)));
-        let begun = Instant::now();
-        let beside = slowest(rig, |rig| {
-            rig.cluster[0].start();
-            rig.client.errorlog().expect(&[&address, "member caught up"], Duration::from_secs(120));
-        });
-        println!("{array}: alone {alone:?}, beside {beside:?} for {:?}", begun.elapsed());
-        let limit = |alone: Duration| (2 * alone).max(alone + Duration::from_millis(1));
-        assert!(beside.write <= limit(alone.write) && beside.read <= limit(alone.read), "{alone:?}, {beside:?}");
-    });
-}
-
-#[test]
-fn users_feel_little_of_a_catch_up_raid1x2() {
-    users_feel_little_of_a_catch_up(Array::RAID1);
-}
-
-#[test]
-fn users_feel_little_of_a_catch_up_raid5x3() {
-    users_feel_little_of_a_catch_up(Array::RAID5);
-}
-
-#[test]
-fn users_feel_little_of_a_catch_up_raid6x4() {
-    users_feel_little_of_a_catch_up(Array::RAID6_NARROW);
 }
