@@ -6,7 +6,9 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount as mount_syscall, umount2};
@@ -135,10 +137,26 @@ impl Mount {
 
     /// Has the kernel write its dirty pages. Blocks until the file system, which must be served meanwhile, has taken them.
     ///
+    /// Another process asks for that (`sync -f`): whoever waits in syncfs(2) cannot be killed (fs/fs-writeback.c,
+    /// `wb_wait_for_completion`), and a daemon that is killed then would keep its device open, so that the kernel would wait for its answers
+    /// for ever, and with it every program that uses the mount.
+    ///
     /// # Errors
     /// Bytes could not be written.
     pub fn sync(&self) -> io::Result<()> {
-        if self.is_on_top() { Ok(rustix::fs::syncfs(std::fs::File::open(&self.path)?)?) } else { Ok(()) }
+        if !self.is_on_top() {
+            return Ok(());
+        }
+        // What a terminal sends to us is not for it.
+        let sync = Command::new("sync").arg("-f").arg(&self.path).stdin(Stdio::null()).process_group(0).output();
+        match sync {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(rustix::fs::syncfs(std::fs::File::open(&self.path)?)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the mount out of the tree, at once, although programs may hold files open; another mount on the path stays.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,11 +14,12 @@ use net_raid_tests::deadline::{in_time, reached, wait_until};
 use net_raid_tests::fsops::forget;
 use net_raid_tests::image::Image;
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file};
-use net_raid_tests::process::{Finished, is_alive, is_stuck, run, run_ok, sh};
+use net_raid_tests::process::{Finished, is_alive, is_stuck, run, run_ok, send, sh, whereabouts};
 use net_raid_tests::rig::BUDGET;
 use net_raid_tests::user::NOBODY;
 use net_raid_tests::workdir::{Workdir, processes_of};
 use net_raid_tests::{Array, Client, Cluster, Health, Rig, Volume, on_every_healthy_array};
+use nix::sys::signal::Signal;
 use rustix::io::Errno;
 
 on_every_healthy_array!(
@@ -442,6 +444,33 @@ fn umount_does_not_wait_for_frozen_servers(rig: &mut Rig) {
 
 fn sigterm_does_not_wait_for_frozen_servers(rig: &mut Rig) {
     ended_among_frozen_servers(rig, |rig| assert!(rig.client.terminate(), "the daemon or its mount is still there"));
+}
+
+/// Of a client that is killed while the kernel writes back to it, nothing is left that others wait for.
+#[test]
+fn a_client_that_is_killed_while_it_ends_is_gone() {
+    Rig::run(Array::RAID1, Health::Healthy, |rig| {
+        let kept = Kept::write(rig);
+        // If it hangs, so does closing this.
+        let mut file = ManuallyDrop::new(File::create(rig.path("dirty")).unwrap());
+        freeze_too_many(rig);
+        io::Write::write_all(&mut *file, &[1; 100_000]).unwrap();
+        let (pid, work) = (rig.client.pid(), rig.cluster.path().to_owned());
+        send(pid, Signal::SIGTERM);
+        let writes_back = || processes_of(&work).into_iter().any(|pid| whereabouts(pid).contains("syncfs"));
+        wait_until("the kernel writes back", GIVES_UP, writes_back);
+        send(pid, Signal::SIGKILL);
+        let is_gone = || {
+            let finished = run(Command::new("stat").arg(rig.path("never seen")), SLACK);
+            finished.words().contains("Transport endpoint is not connected")
+        };
+        wait_until("the mount is dead", WITHIN, is_gone);
+        drop(ManuallyDrop::into_inner(file));
+        assert!(!processes_of(&work).into_iter().any(is_stuck), "something hangs in the kernel");
+        thaw(rig);
+        rig.client.mount();
+        kept.verify();
+    });
 }
 
 /// No packet arrives any more, and nobody says so: that is noticed once, after `stall`.
