@@ -151,7 +151,11 @@ impl Mount {
         let sync = Command::new("sync").arg("-f").arg(&self.path).stdin(Stdio::null()).process_group(0).output();
         match sync {
             Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())),
+            // One that was killed says nothing.
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Err(io::Error::other(format!("{}: {}", output.status, said.trim())))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(rustix::fs::syncfs(std::fs::File::open(&self.path)?)?)
             }
