@@ -1,5 +1,6 @@
 //! Waiting for a condition, never for ever.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,4 +52,13 @@ pub fn in_time<T>(what: &str, limit: Duration, operation: impl FnOnce() -> T) ->
     let took = start.elapsed();
     assert!(took <= limit, "{what} took {took:?}, at most {limit:?} is promised");
     result
+}
+
+/// Ends what repeats, also when what was to happen meanwhile panics: a test that fails must not hang.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use net_raid_tests::cluster::Cluster;
+use net_raid_tests::deadline::Stop;
 use net_raid_tests::fsops::open_with;
 use net_raid_tests::pattern::{Pattern, verify_file, verify_range, write_file};
 use net_raid_tests::rig::BUDGET;
@@ -50,15 +51,6 @@ fn pauses(rig: &mut Rig, object: u16, disturb: impl FnOnce(&mut Rig)) -> Pauses 
     });
     verify_file(&written, Pattern::of(object), length.into_inner()).unwrap();
     longest
-}
-
-/// Ends what repeats, also when what was to happen meanwhile panics: a test that fails must not hang.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Repeats `step` with a number that counts, and returns how long the longest took.

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use net_raid_tests::deadline::Stop;
 use net_raid_tests::fsops::open_with;
 use net_raid_tests::pattern::{Pattern, verify_range, write_file};
 use net_raid_tests::places::long_run;
@@ -15,15 +16,6 @@ use rustix::fs::OFlags;
 const MIB: u64 = 1024 * 1024;
 /// A server that is gone is dropped within this.
 const SOON: Duration = Duration::from_secs(30);
-
-/// Ends what repeats, also when what was to happen meanwhile panics: a test that fails must not hang.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// What a hundredth of the reads, and of the writes, took longer than.
 #[derive(Clone, Copy, Debug)]
