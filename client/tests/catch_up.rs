@@ -433,6 +433,33 @@ fn what_the_others_forgot_is_not_lost() {
     });
 }
 
+/// A file that somebody removed from a brick while its server had it open is no more: it is made anew.
+#[test]
+fn a_file_that_was_removed_behind_an_open_handle_comes_back() {
+    run(async {
+        let mut cluster = Cluster::new(1, 2, 0);
+        (cluster.config.stall, cluster.config.timeout) = (Duration::from_millis(500), Duration::from_secs(40));
+        let volume = cluster.open().await.unwrap();
+        let fs = Fs::new(Arc::clone(&volume));
+        let file = fs.mknod(&USER, ObjectId::ROOT, b"file", Kind::File, 0o644, 0).await.unwrap().id;
+        write(&fs, file, 1).await;
+        std::fs::remove_file(cluster.nodes[1].dir.join("file")).unwrap();
+        fs.rename(ObjectId::ROOT, b"file", ObjectId::ROOT, b"renamed", 0).await.unwrap();
+        cluster.wait_event("127.0.0.1:2 member dropped").await;
+        cluster.wait_event("127.0.0.1:2 member caught up").await;
+        let events = cluster.events();
+        assert!(!events.contains("broken off"), "{events}");
+        write(&fs, file, 2).await;
+        fs.close().await;
+        for node in &cluster.nodes {
+            node.kill_and_wait().await;
+        }
+        let contents = offline::check(&cluster, &[]).unwrap();
+        assert_eq!(contents.current.len(), 2, "{}", cluster.events());
+        assert_eq!(contents.files[&file], vec![2; 100_000]);
+    });
+}
+
 /// Of a large directory from which names went, those are read that are in the same parts, and no others; and nothing is searched for
 /// that is gone.
 #[test]

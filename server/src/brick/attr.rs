@@ -2,7 +2,7 @@
 
 use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::layout::{Layout, Level};
-use net_raid_proto::message::{Attr, Entry, Kind, Reply, SetAttr};
+use net_raid_proto::message::{Attr, Entry, Fault, Kind, Reply, SetAttr};
 
 use super::error::{Error, Result};
 use super::log::Body;
@@ -62,6 +62,11 @@ impl<D: Disk> Brick<D> {
         let node = self.node(id)?;
         let state = node.state();
         let stat = self.disk.stat(&node.handle)?;
+        if stat.nlink == 0 {
+            // Its last name went, and the brick did not take it: what is open here only is nowhere after a restart.
+            self.cache.remove_this(&node);
+            return Err(Fault::Unresolved(id).into());
+        }
         Ok(Reply::Entry(Box::new(entry(&state.meta, &stat, state.orphan))))
     }
 

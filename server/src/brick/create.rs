@@ -51,6 +51,8 @@ impl<D: Disk> Brick<D> {
             return Err(error);
         }
         let node = Node::new(spec.kind.clone(), handle, State::new(meta, None, FileDigest::Outdated, false));
+        // What may be open for the id was removed behind the brick's back.
+        self.cache.remove(id);
         let _ = self.cache.insert(node, self.cache.removals(id));
         self.trim(id);
         self.created(&dir, name, id, now)

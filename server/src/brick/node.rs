@@ -171,6 +171,15 @@ impl<D: Disk> Cache<D> {
         shard.nodes.remove(&id);
     }
 
+    /// Removes an object if it is still this one that is open for its id.
+    pub(super) fn remove_this(&self, node: &Arc<Node<D>>) {
+        let mut shard = self.shard(node.id);
+        if shard.nodes.get(&node.id).is_some_and(|present| Arc::ptr_eq(present, node)) {
+            shard.removals += 1;
+            shard.nodes.remove(&node.id);
+        }
+    }
+
     /// The object of a full shard that was used longest ago and that nobody uses now. Not the root: where its attribute rots, this is
     /// who still knows it.
     pub(super) fn surplus(&self, near: ObjectId) -> Option<Arc<Node<D>>> {

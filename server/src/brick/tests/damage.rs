@@ -432,3 +432,32 @@ fn a_log_that_was_removed_is_made_anew_when_nothing_waits_in_it() {
         assert_eq!(rig.read_checked(id(10), 0, BLOCK_SIZE), pattern(2, BLOCK_SIZE));
     }
 }
+
+/// What is open then is nowhere after a restart: it does not count as there, and can be made anew.
+#[test]
+fn a_file_that_was_removed_behind_an_open_handle_is_gone() {
+    for rig in Rig::both() {
+        rig.file("a", 10);
+        rig.write(id(10), 0, &pattern(1, BLOCK_SIZE));
+        std::fs::remove_file(rig.path("a")).expect("removed");
+        assert_eq!(rig.ask(Request::GetAttr { id: id(10) }, b"").0, Err(Fault::Unresolved(id(10))));
+        let attach = rig.changing(Change::Attach { id: id(10), parent: ROOT, name: name("b") });
+        assert_eq!(rig.ask(attach, b"").0, Err(Fault::Unresolved(id(10))));
+        rig.file("b", 10);
+        rig.write(id(10), 0, &pattern(2, BLOCK_SIZE));
+        assert_eq!(rig.read_checked(id(10), 0, BLOCK_SIZE), pattern(2, BLOCK_SIZE));
+        assert_eq!(std::fs::read(rig.path("b")).expect("there").len(), BLOCK_SIZE);
+    }
+}
+
+/// Also where nobody asked in between.
+#[test]
+fn what_is_made_anew_is_not_what_is_open() {
+    for rig in Rig::both() {
+        rig.file("a", 10);
+        std::fs::remove_file(rig.path("a")).expect("removed");
+        rig.file("a", 10);
+        rig.write(id(10), 0, &pattern(1, BLOCK_SIZE));
+        assert_eq!(std::fs::read(rig.path("a")).expect("there").len(), BLOCK_SIZE);
+    }
+}
