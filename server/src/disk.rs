@@ -160,6 +160,8 @@ pub trait Disk: Send + Sync + 'static {
     /// First range of data that ends behind `offset`, its start not before `offset`.
     fn next_data(&self, file: &Self::Handle, offset: u64) -> io::Result<Option<(u64, u64)>>;
 
+    /// Has what was written to a file begin to go to the disk, without waiting for it. It makes nothing durable, and may do nothing.
+    fn begin_write_back(&self, file: &Self::Handle);
     /// Makes content and length durable; extended attributes need [`Disk::sync_all`].
     fn sync_data(&self, file: &Self::Handle) -> io::Result<()>;
     /// Makes a file with its attributes, or a directory's names, durable.

@@ -13,6 +13,9 @@ use super::waiting::{Entry, Overlay, What, stored_of};
 use super::{Brick, Ticket, lock};
 use crate::disk::Disk;
 
+/// Bytes of a file that are written before the disk is told to begin with them.
+const KEPT_BACK_MAX: u64 = 8 << 20;
+
 /// What a write changes beside the bytes.
 pub(super) struct WriteMeta {
     pub(super) size: Option<u64>,
@@ -247,9 +250,10 @@ impl<D: Disk> Brick<D> {
             };
             let logged = logged_bytes(&parts, payload);
             let (index, data_at) = self.append_log(ticket.generation, &body, &logged, false)?;
-            Ok((index, data_at, fresh > 0 || end > before.size))
+            let in_log: usize = logged.iter().map(|bytes| bytes.len()).sum();
+            Ok((index, data_at, fresh > 0 || end > before.size, payload.len() - in_log))
         });
-        let (index, data_at, changed) = match outcome {
+        let (index, data_at, changed, in_file) = match outcome {
             Ok(done) => done,
             Err(error) => {
                 // Blocks without a record are holes; the length must not tell of them either.
@@ -259,6 +263,7 @@ impl<D: Disk> Brick<D> {
             }
         };
         state.unsynced |= changed;
+        self.begin_write_back(&node, &mut state, in_file as u64);
         let entry = Entry {
             transaction: ticket.transaction,
             generation: ticket.generation,
@@ -270,6 +275,15 @@ impl<D: Disk> Brick<D> {
         waiting.push(entry, |unit| self.load_record(&state, unit))?;
         self.write_meta(&node, &mut state, meta, mtime)?;
         self.written()
+    }
+
+    /// Has the disk begin with a file of which much was written, so that who syncs it waits for the rest only.
+    fn begin_write_back(&self, node: &Node<D>, state: &mut State<D>, written: u64) {
+        state.kept_back += written;
+        if state.kept_back >= KEPT_BACK_MAX {
+            state.kept_back = 0;
+            self.disk.begin_write_back(&node.handle);
+        }
     }
 
     fn written(&self) -> Result<Reply> {

@@ -45,6 +45,8 @@ pub(super) struct State<D: Disk> {
     pub(super) durable: u64,
     /// The file's bytes or length changed since it was synced.
     pub(super) unsynced: bool,
+    /// Bytes that were written to the file since the disk was last told to begin with them.
+    pub(super) kept_back: u64,
     /// The record file's name is new.
     pub(super) side_new: bool,
     /// Without a name.
@@ -106,6 +108,7 @@ impl<D: Disk> State<D> {
             changes: 1,
             durable: 0,
             unsynced: true,
+            kept_back: 0,
             side_new: true,
             orphan,
             anchored: false,

@@ -1,6 +1,7 @@
 //! The real disk: one directory, through rustix.
 
 mod metadata;
+mod write_back;
 
 use std::io::{self, IoSliceMut};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 use rustix::process::{Resource, Rlimit};
+
+use write_back::WriteBack;
 
 use super::{DirItem, Disk, RenameMode, ShortWrite, Stat, XattrMode};
 
@@ -81,6 +84,7 @@ pub enum LockError {
 pub struct RealDisk {
     root: OwnedFd,
     handles_max: usize,
+    write_back: WriteBack,
 }
 
 impl RealDisk {
@@ -98,7 +102,7 @@ impl RealDisk {
         })?;
         probe(&root, path)?;
         rustix::process::umask(Mode::empty());
-        Ok(RealDisk { root, handles_max: raise_open_files() })
+        Ok(RealDisk { root, handles_max: raise_open_files(), write_back: WriteBack::start() })
     }
 
     /// Locks the directory against other servers until the disk is dropped.
@@ -393,6 +397,10 @@ impl Disk for RealDisk {
             start => start?,
         };
         Ok(Some((start, rustix::fs::seek(&file.fd, SeekFrom::Hole(start))?)))
+    }
+
+    fn begin_write_back(&self, file: &RealHandle) {
+        self.write_back.begin(&file.fd);
     }
 
     fn sync_data(&self, file: &RealHandle) -> io::Result<()> {

@@ -58,6 +58,7 @@ impl Disk for Faulty {
         remove_xattr(object: &H, attr: &[u8]) -> io::Result<()>;
         list_xattr(object: &H) -> io::Result<Vec<u8>>;
         is_cached(file: &H, len: usize, offset: u64) -> bool;
+        begin_write_back(file: &H) -> ();
         truncate(file: &H, len: u64) -> io::Result<()>;
         punch(file: &H, offset: u64, len: u64) -> io::Result<()>;
         next_data(file: &H, offset: u64) -> io::Result<Option<(u64, u64)>>;
