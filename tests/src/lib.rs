@@ -23,6 +23,7 @@ pub mod array;
 pub mod deadline;
 pub mod pattern;
 pub mod places;
+pub mod random;
 pub mod user;
 
 pub mod process;
@@ -49,6 +50,8 @@ pub mod scrub;
 pub mod fsops;
 pub mod suites;
 pub mod torture;
+
+pub mod bench;
 
 pub use array::{Array, Health};
 pub use client::{Client, Volume};

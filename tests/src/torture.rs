@@ -16,7 +16,7 @@
 //! Never more servers than may be lost are out, or have something rotten, at the same time. What rots counts as bad until a scrub finds
 //! nothing.
 //!
-//! Lowest first: `random`, `block`, `record`, `blows` and `members` are pure, `overwritten`, `grown` and `names` are three kinds of files
+//! Lowest first: `block`, `record`, `blows` and `members` are pure, `overwritten`, `grown` and `names` are three kinds of files
 //! with their records, `writer` is a thread over some of each, `rot` hurts a brick, `round` is the life of one array, and `strikes` what is
 //! done to it.
 
@@ -27,7 +27,6 @@ mod members;
 mod names;
 mod options;
 mod overwritten;
-mod random;
 mod record;
 mod report;
 mod rot;
@@ -40,7 +39,7 @@ use std::time::{Duration, Instant};
 
 pub use options::{HELP, Options};
 
-use random::Random;
+use crate::random::Random;
 use report::Report;
 use round::Round;
 
@@ -55,7 +54,7 @@ pub fn run(options: &Options) {
     let mut seeds = Random::new(options.seed);
     while report.rounds == 0 || Instant::now() < deadline {
         report.rounds += 1;
-        Round::begin(options, seeds.next(), deadline).run(&mut report);
+        Round::begin(options, seeds.number(), deadline).run(&mut report);
     }
     println!("{report}");
 }

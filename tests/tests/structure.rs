@@ -48,6 +48,7 @@ const RULES: &[Rule] = &[
             ("raid/src/parity/gfni.rs", "instruction set"),
             ("raid/src/parity/neon.rs", "instruction set"),
             ("client/src/daemon/background.rs", "fork(2), for which nix has no safe function"),
+            ("server/src/disk/real/write_back.rs", "sync_file_range(2), for which no library has a safe function"),
             ("tests/src/fsops.rs", "mmap(2), which the tests of shared mappings are about"),
         ],
     },

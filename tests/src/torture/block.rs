@@ -1,6 +1,6 @@
 //! Blocks that say which file, place and version they are of.
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 4096;
@@ -17,8 +17,8 @@ pub(super) fn bytes(file: u32, index: u32, version: u32) -> Vec<u8> {
     let place = u64::from(file) << 32 | u64::from(index);
     let mut words = vec![place, u64::from(version)];
     // The rest follows from the first two words, and is its checksum.
-    let mut rest = Random::new(Random::new(place).next() ^ u64::from(version));
-    words.resize_with(BLOCK / WORD, || rest.next());
+    let mut rest = Random::new(Random::new(place).number() ^ u64::from(version));
+    words.resize_with(BLOCK / WORD, || rest.number());
     words[0..2].copy_from_slice(&[place, u64::from(version)]);
     words.into_iter().flat_map(u64::to_le_bytes).collect()
 }

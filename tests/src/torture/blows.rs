@@ -1,6 +1,6 @@
 //! What servers and client have to endure.
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Something that is inflicted while programs write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

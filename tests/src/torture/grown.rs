@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::block::{self, BLOCK};
-use super::random::Random;
 use super::report::Tally;
 use crate::fsops::open_with;
+use crate::random::Random;
 
 /// The longest that it gets.
 const MOST: u64 = 3 << 20;

@@ -6,9 +6,9 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::block::{self, BLOCK, NOTHING};
-use super::random::Random;
 use super::record::Cell;
 use super::report::Tally;
+use crate::random::Random;
 
 /// Names in the directory.
 const NAMES: u64 = 12;

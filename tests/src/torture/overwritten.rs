@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 
 use super::block::{self, BLOCK, NOTHING};
-use super::random::Random;
 use super::record::Cell;
 use super::report::Tally;
 use super::signs::Signs;
 use crate::fsops::open_with;
+use crate::random::Random;
 
 /// Blocks of the file: many stripes of any array.
 const BLOCKS: u32 = 768;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::random::Random;
+use crate::random::Random;
 use crate::scrub::try_flip;
 
 /// The most files of a brick that rot at once.

@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use super::grown::Grown;
 use super::names::Names;
 use super::overwritten::Overwritten;
-use super::random::Random;
 use super::report::Tally;
 use super::signs::Signs;
 use crate::deadline::reached;
+use crate::random::Random;
 
 /// After an operation that failed.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
