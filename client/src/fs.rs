@@ -7,6 +7,7 @@
 //! there is no lock for directories here. What the kernel does *not* order is ordered by [`inode::Inode::changes`]: times
 //! that it flushes, writes that clear set-id bits, closing against unlinking.
 
+mod absent;
 mod acl;
 mod attr;
 mod caller;

@@ -88,11 +88,14 @@ async fn check_costs(level: u8, servers: usize, readers: usize) {
     let check =
         |what: &str, wanted: String, cost: String| assert_eq!(cost, wanted, "RAID-{level} of {servers}: {what}");
     // What is known of the root from then on.
-    fs.mkdir(&USER, ROOT, b"dir", 0o755, 0).await.unwrap();
+    let dir = fs.mkdir(&USER, ROOT, b"dir", 0o755, 0).await.unwrap().id;
     let (missing, cost) = rig.cost(fs.lookup(ROOT, b"file")).await;
     assert!(missing.is_err());
     // A name that a few have lost must be found.
     check("a lookup of what is not there", all("Lookup"), cost);
+    let (missing, cost) = rig.cost(fs.lookup(dir, b"file")).await;
+    assert!(missing.is_err());
+    check("a lookup in what was just made", String::new(), cost);
     let (made, cost) = rig.cost(fs.create(&USER, ROOT, b"file", 0o644, 0, libc::O_RDWR)).await;
     check("a create", all("Create"), cost);
     let (id, handle) = made.map(|(stat, handle)| (stat.id, handle)).unwrap();
@@ -112,16 +115,24 @@ async fn check_costs(level: u8, servers: usize, readers: usize) {
     check("a stat", String::new(), rig.cost(async { fs.getattr(id).await.unwrap() }).await.1);
     let mode = SetAttrs { mode: Some(0o600), ..SetAttrs::default() };
     check("a chmod", all("SetAttr"), rig.cost(async { fs.setattr(&USER, id, mode).await.unwrap() }).await.1);
-    // The kernel looks the new name up before.
-    assert!(fs.lookup(ROOT, b"renamed").await.is_err());
+    // The kernel looks for the new name before.
+    let missing = rig.cost(fs.lookup(ROOT, b"renamed")).await;
+    assert!(missing.0.is_err());
+    check("a lookup of another", all("Lookup"), missing.1);
     let rename = rig.cost(async { fs.rename(ROOT, b"file", ROOT, b"renamed", 0).await.unwrap() }).await;
-    check("a rename", format!("{}, {}", all("Lookup"), all("Rename")), rename.1);
+    check("a rename", all("Rename"), rename.1);
     let release = async {
         fs.release(id, handle);
         rig.wait_asked("Release", servers).await;
     };
     check("a close", all("Release"), rig.cost(release).await.1);
-    check("an unlink", all("Unlink"), rig.cost(async { fs.unlink(ROOT, b"renamed").await.unwrap() }).await.1);
+    let reader = fs.open(id, libc::O_RDONLY).await.unwrap();
+    fs.release(id, reader);
+    check(
+        "an open and a close of what was not written, and an unlink",
+        all("Unlink"),
+        rig.cost(async { fs.unlink(ROOT, b"renamed").await.unwrap() }).await.1,
+    );
     check(
         "a sync",
         format!("{}, {}", all("Checkpoint"), all("Complete")),

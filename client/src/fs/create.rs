@@ -5,6 +5,7 @@ use net_raid_proto::ids::{Generation, Name, ObjectId, Timestamp};
 use net_raid_proto::limits::TARGET_MAX;
 use net_raid_proto::message::{Attr, Change, Entry, Kind, NewObject};
 
+use super::absent::Absent;
 use super::acl::{self, Acl, Inherited};
 use super::caller::Caller;
 use super::errno::Errno;
@@ -118,6 +119,7 @@ impl Fs {
             return Err(Errno::ENOENT);
         }
         let now = self.volume.now();
+        directory.state().absent.may_have(&name);
         self.change(Change::Link { id, parent, name: name.clone() }, now).await?;
         inode.linked(now);
         directory.names_changed(now, 0);
@@ -143,6 +145,7 @@ impl Fs {
         };
         let entry = new_entry(id, &spec, now);
         let change = Change::Create { parent: make.parent, name: name.clone(), id, spec: Box::new(spec) };
+        directory.state().absent.may_have(&name);
         self.change(change, now).await?;
         directory.names_changed(now, i64::from(make.kind == Kind::Directory));
         Ok(self.enter(entry, inherited, make.parent, &name))
@@ -164,6 +167,7 @@ impl Fs {
         let mut state = held.inode.state();
         // What was made here is newer than anything that a brick told before.
         state.changed = true;
+        state.absent = Absent::of_new();
         state.xattrs.names = Some(attributes(&inherited).map(|(name, _)| name.to_vec()).collect());
         state.xattrs.access = Some(inherited.access.map(Into::into));
         state.xattrs.default = Some(inherited.default.map(Into::into));

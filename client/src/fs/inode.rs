@@ -6,6 +6,7 @@ use net_raid_proto::ids::{ObjectId, Timestamp};
 use net_raid_proto::layout::Layout;
 use net_raid_proto::message::{Attr, Entry, Kind};
 
+use super::absent::Absent;
 use super::errno::Errno;
 use super::stat::{BLOCK_SECTORS, Stat, dense_blocks};
 use super::xattr::Xattrs;
@@ -65,8 +66,12 @@ pub(super) struct State {
     pub atime_unsent: bool,
     /// Changed since a brick told the attributes.
     pub changed: bool,
+    /// The bytes changed since bricks were told that nobody has it open.
+    pub unsettled: bool,
     /// Counts changes of a directory's names.
     pub version: u64,
+    /// Of a directory, names that it does not have.
+    pub absent: Absent,
     pub xattrs: Xattrs,
 }
 
@@ -86,7 +91,9 @@ impl Inode {
             ctime_unsent: false,
             atime_unsent: false,
             changed: false,
+            unsettled: false,
             version: 0,
+            absent: Absent::default(),
             xattrs: Xattrs::default(),
         };
         Inode {
@@ -158,6 +165,7 @@ impl Inode {
         state.attr.mtime = now;
         state.attr.nlink = state.attr.nlink.saturating_add_signed(links as i32);
         state.version += 1;
+        state.absent.changed();
     }
 
     /// Notes one more name.
@@ -226,13 +234,19 @@ impl Inode {
         purge
     }
 
+    /// Whether bricks are to be told now that nobody has the object open: there is something for them to do.
+    pub(super) fn begin_settling(&self) -> bool {
+        let mut state = self.state();
+        state.opens == 0 && std::mem::take(&mut state.unsettled)
+    }
+
     /// Notes that bytes were written to a file that had `old_size`.
     ///
     /// A file without holes that grows at its end, as nearly all do, is known to take what its size says, without
     /// asking a brick at the next stat(2).
     pub(super) fn wrote(&self, offset: u64, len: u64, old_size: u64, mtime: Option<Timestamp>) {
         let mut state = self.state();
-        state.changed = true;
+        (state.changed, state.unsettled) = (true, true);
         if let Some(mtime) = mtime {
             state.attr.mtime = mtime;
             state.attr.ctime = mtime;
@@ -249,7 +263,7 @@ impl Inode {
     /// Notes a new size after truncate(2).
     pub(super) fn truncated(&self, old_size: u64, size: u64) {
         let mut state = self.state();
-        state.changed = true;
+        (state.changed, state.unsettled) = (true, true);
         if size < old_size {
             state.blocks_known &= self.is_dense(&state, old_size);
             state.attr.brick_blocks = state.attr.brick_blocks.min(self.dense_brick_blocks(size));

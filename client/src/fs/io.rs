@@ -106,7 +106,7 @@ impl Fs {
             }
         }
         let mut state = inode.state();
-        state.blocks_known = false;
+        (state.blocks_known, state.unsettled) = (false, true);
         state.change(now);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use net_raid_proto::ids::{Name, ObjectId};
+use net_raid_proto::message::Entry;
 
 use super::errno::Errno;
 use super::inode::{Inode, Life};
@@ -76,7 +77,7 @@ impl Fs {
                 return Ok(held);
             }
             let since = self.table.now();
-            let entry = self.volume.lookup(directory.id, name).await?;
+            let entry = self.ask_for(directory, name).await?;
             // Under another name the object may have been changed and dropped while the brick's answer was on
             // its way. Objects of one name cannot: the kernel waits for one look-up of a name before the next.
             if entry.attr.nlink < 2 || attempt == LOOKUPS_MAX || self.table.is_current(since) {
@@ -84,6 +85,22 @@ impl Fs {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Asks bricks for a name that is not in memory, if it can be there.
+    async fn ask_for(&self, directory: &Inode, name: &Name) -> Result<Entry, Errno> {
+        let moment = {
+            let state = directory.state();
+            if state.absent.has_not(name) {
+                return Err(Errno::ENOENT);
+            }
+            state.absent.now()
+        };
+        let found = self.volume.lookup(directory.id, name).await.map_err(Errno::from);
+        if let Err(Errno::ENOENT) = found {
+            directory.state().absent.not_found(name, moment);
+        }
+        found
     }
 
     /// As [`Fs::find`], `None` when there is nothing.

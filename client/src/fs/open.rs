@@ -78,7 +78,7 @@ impl Fs {
         let Some(inode) = self.table.get(id) else { return };
         if inode.closed(handle & WRITABLE != 0) {
             self.purge(id);
-        } else if inode.state().opens == 0 {
+        } else if inode.begin_settling() {
             self.volume.release(id);
         }
         drop(inode);

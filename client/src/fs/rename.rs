@@ -37,6 +37,7 @@ impl Fs {
         let target = self.find_optional(&new_directory, &new_name).await?;
         let old = End { directory: &directory, name: &name };
         let new = End { directory: &new_directory, name: &new_name };
+        new_directory.state().absent.may_have(&new_name);
         match target {
             Some(_) if no_replace => Err(Errno::EEXIST),
             // POSIX: two names of one object are left alone.
