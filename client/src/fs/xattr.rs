@@ -13,6 +13,8 @@ use super::errno::Errno;
 use super::inode::{Inode, Life, State};
 use super::{Fs, mode};
 
+/// Attributes of programs: who asks for one mostly knows that it is there.
+const USER: &[u8] = b"user.";
 /// File capabilities: the kernel asks for them before many a write.
 const CAPABILITY: &[u8] = b"security.capability";
 /// Attributes of administrators: hidden from others (ext4_xattr_trusted_list).
@@ -155,8 +157,8 @@ impl Fs {
             let acl = self.acl(&inode, which).await?;
             return acl.map(|acl| acl.encode()).ok_or(Errno::ENODATA);
         }
-        // The kernel asks for this one of every file; one listing answers that and all that may come.
-        if name == CAPABILITY && !self.has_capability(&inode).await? {
+        // The kernel and `ls -l` ask for some of every file, and hardly any file has them; one listing answers that and all that may come.
+        if !name.starts_with(USER) && !self.xattr_names(&inode).await?.iter().any(|known| known == name) {
             return Err(Errno::ENODATA);
         }
         Ok(self.volume.get_xattr(id, name).await?)
