@@ -56,9 +56,10 @@ fn disk_alone(dir: &Path, bytes: u64) -> Rate {
     rate
 }
 
-/// The least that counts as fast: of a file's bytes as many a second as go onto the disk alone, which all bricks share, or 400 MB. A fifth
-/// is less than that: what the disk does differs so much from one second to the next. Short runs, in which what each attempt begins and
-/// ends with weighs more, and unoptimised programs may take five times as long.
+/// The least that counts as fast: of a file's bytes four fifths of what goes onto the disk alone, which all bricks share, or of 400 MB a
+/// second; what the disk does differs that much from one second to the next. With parity a brick is given a part of these bytes only, so that
+/// this says less of its disk. In short runs, in which what each attempt begins and ends with weighs more, and with unoptimised programs
+/// 15 % will do.
 fn least(alone: Rate) -> Rate {
     let part = if long_run() { 0.8 } else { 0.15 };
     Rate(alone.0.min(400e6) * part)
